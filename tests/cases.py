@@ -1,0 +1,126 @@
+"""One call of the library beside its exact answer, for rows of logits."""
+
+import functools
+
+import data
+import numpy as np
+import oracle
+
+import fastxent as fx
+from fastxent._spec import SPECS
+
+
+@functools.cache
+def rows(dtype, n, c, family="index", seed=0):
+    """Logits and labels of one test set, read-only and shared."""
+    x = data.logits(n, c, dtype, seed)
+    y = data.dense_labels(x, seed) if family == "dense" else data.index_labels(x, seed)
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
+
+
+def labels_for(name, x, seed=0):
+    return (
+        data.dense_labels(x, seed) if SPECS[name].family == "dense" else data.index_labels(x, seed)
+    )
+
+
+def function(name):
+    return getattr(fx, name)
+
+
+def with_grad(name):
+    return getattr(fx, f"{name}_with_grad")
+
+
+def value_dtype(name, dtype):
+    """The dtype of a function's value for logits of ``dtype``."""
+    return dtype if name in ("softmax", "log_softmax") else oracle.computing(dtype)
+
+
+_EXACT = {}
+
+
+def _key(v):
+    if isinstance(v, np.ndarray):
+        return v.shape, v.dtype.str, v.dtype.name, v.tobytes()
+    return v
+
+
+def exact(x, labels, **options):
+    """``oracle.cross_entropy``, remembered: every backend asks the same questions."""
+    key = (_key(x), _key(labels), tuple((k, _key(v)) for k, v in sorted(options.items())))
+    if key not in _EXACT:
+        _EXACT[key] = oracle.cross_entropy(x, labels, **options)
+    return _EXACT[key]
+
+
+_NORMS = {}
+
+
+def exact_normalizer(name, x, where=None):
+    """The exact value, and the scale that the function's budget is measured by."""
+    key = _key(x), _key(where)
+    if key not in _NORMS:
+        _NORMS[key] = oracle.normalize(x, where)
+    norm = _NORMS[key]
+    value = getattr(norm, name)
+    if name == "softmax":
+        return value, norm.top[:, None]
+    with np.errstate(invalid="ignore"):
+        scale = np.maximum(np.abs(norm.maximum), np.abs(norm.logsumexp.hi))
+    scale = np.where(np.isfinite(scale), scale, 0)
+    return value, scale if name == "logsumexp" else scale[:, None]
+
+
+def value_limit(name, dtype, exact_loss):
+    """The largest allowed error of each unreduced loss."""
+    return oracle.allowed(
+        SPECS[name].budgets["value"],
+        exact_loss.losses,
+        dtype,
+        gap=exact_loss.gap,
+        magnitude=np.where(np.isfinite(exact_loss.magnitude), exact_loss.magnitude, 0),
+    )
+
+
+def reduced_limit(name, dtype, exact_loss):
+    """The errors of the losses added up, and one rounding of the result."""
+    total = value_limit(name, dtype, exact_loss).sum() / abs(exact_loss.denominator or 1)
+    return total + oracle.ulp(exact_loss.value.hi, oracle.computing(dtype))
+
+
+def grad_limit(name, dtype, exact_loss, *, labels=None, plain=False, out_dtype=None):
+    """The largest allowed error of each gradient entry.
+
+    ``labels`` (with ``plain``: neither smoothing nor z-loss) picks the entries that have
+    the stricter budget of the label's own entry.
+    """
+    budgets = SPECS[name].budgets
+    narrow = dtype if out_dtype is None else out_dtype
+    scale = exact_loss.scale[:, None]
+    limit = oracle.allowed(budgets["grad"], exact_loss.grad, dtype, scale=scale, out_dtype=narrow)
+    if "label_entry" in budgets and plain:
+        entry = oracle.allowed(
+            budgets["label_entry"],
+            exact_loss.grad,
+            dtype,
+            gap=exact_loss.gap[:, None],
+            out_dtype=narrow,
+        )
+        hot = np.arange(limit.shape[1]) == np.asarray(labels)[:, None]
+        limit = np.where(hot, entry, limit)
+    return limit
+
+
+def assert_loss(got, name, dtype, exact_loss, what=""):
+    """Value of any reduction within its budget, and of the right type."""
+    limit = value_limit if np.ndim(exact_loss.value.hi) else reduced_limit
+    assert np.asarray(got).dtype == np.dtype(oracle.computing(dtype))
+    oracle.assert_within(got, exact_loss.value, limit(name, dtype, exact_loss), f"{name} {what}")
+
+
+def assert_grad(got, name, dtype, exact_loss, *, labels=None, plain=False, out_dtype=None, what=""):
+    assert got.dtype.name == (out_dtype or dtype)
+    limit = grad_limit(name, dtype, exact_loss, labels=labels, plain=plain, out_dtype=out_dtype)
+    oracle.assert_within(got, exact_loss.grad, limit, f"gradient of {name} {what}")

@@ -1,0 +1,1008 @@
+"""Print the speed table: this library, its peers and the limits of memory, in one run.
+
+    python asv_bench/compare.py
+    python asv_bench/compare.py --rows gradient --backends cython:v4,cython:v3 --json table.json
+
+Within a row the contenders take turns (A B C A B C ...).  A turn is a short pause (the
+idle threads of the contender before it stop spinning), one untimed call (its data come
+back into the cache), then timed calls, of which the smallest counts.  A ratio is the
+median over the rounds of the ratio within a round: the memory of a shared machine was
+seen to drift by a factor of 1.7 within seconds, so smallest times that come from
+different rounds must not be divided.  The first backend is timed twice, as two
+contenders: how far the ratio of the two is from 1 is the noise, and a verdict nearer to
+its threshold than that carries a ``~``.
+
+The read and copy limits are streaming loops in C over the very same arrays, compiled
+when the script starts, on as many threads, in the same turns: the best of several
+chunkings, with and without prefetch, with ordinary and with streaming stores.  For
+arrays that fit in the cache they are therefore limits of the cache.  The limits stand
+directly before ours in a round.
+
+Contenders that are not installed are left out, and named.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import functools
+import importlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# ------------------------------------------------------------------------------------
+# The table as data.  A later loss adds its rows and targets here, its job to ``make_job``
+# and ``ours``, and one entry to each peer that offers it.
+
+
+class Row(NamedTuple):
+    """One workload.  ``job`` names what is computed, see ``make_job``."""
+
+    name: str
+    job: str
+    shape: tuple[int, ...]
+    grad: bool = False
+    axis: int = -1
+    dtype: str = "float32"
+    threads: int | None = None  # None: as --threads says
+    bound: str = "read"  # the limit that it is held against: "read", "copy", "" for neither
+    beside: str = ""  # ours in this dtype too, for a ratio
+
+
+ROWS = (
+    Row("sparse 1024x30522 forward", "sparse", (1024, 30522)),
+    Row("sparse 256x128256 forward", "sparse", (256, 128256)),
+    Row("sparse 4096x1000 forward", "sparse", (4096, 1000)),
+    Row("sparse 65536x10 forward", "sparse", (65536, 10)),
+    Row("sparse 1024x30522 gradient", "sparse", (1024, 30522), grad=True, bound="copy"),
+    Row("sparse 256x128256 gradient", "sparse", (256, 128256), grad=True, bound="copy"),
+    Row("sparse 4096x1000 gradient", "sparse", (4096, 1000), grad=True, bound="copy"),
+    Row("sparse 65536x10 gradient", "sparse", (65536, 10), grad=True, bound="copy"),
+    Row("dense 4096x1000 forward", "dense", (4096, 1000)),
+    Row("dense 4096x1000 gradient", "dense", (4096, 1000), grad=True, bound="copy"),
+    Row("axis1 4x21x256x256 forward", "sparse", (4, 21, 256, 256), axis=1),
+    Row("axis1 4x21x256x256 gradient", "sparse", (4, 21, 256, 256), True, 1, bound="copy"),
+    Row("bfloat16 256x128256 forward", "sparse", (256, 128256), dtype="bfloat16", beside="float32"),
+    Row("float16 256x128256 forward", "sparse", (256, 128256), dtype="float16", beside="float32"),
+    Row("float64 4096x1000 forward", "sparse", (4096, 1000), dtype="float64", beside="float32"),
+    Row(
+        "float64 4096x1000 gradient",
+        "sparse",
+        (4096, 1000),
+        grad=True,
+        dtype="float64",
+        bound="copy",
+        beside="float32",
+    ),
+    Row("logsumexp 4096x1000, 1 thread", "logsumexp", (4096, 1000), threads=1),
+    Row("log_softmax 4096x1000, 1 thread", "log_softmax", (4096, 1000), threads=1, bound="copy"),
+    Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
+    Row("logsumexp 1x10000000", "logsumexp", (1, 10_000_000)),
+    Row("logsumexp 10, whole call", "logsumexp", (10,), bound=""),
+    Row("sparse 32x10 forward, whole call", "sparse", (32, 10), bound=""),
+    Row("sparse 32x10 gradient, whole call", "sparse", (32, 10), grad=True, bound=""),
+)
+
+#: (row, mode) -> what is asked: (against, must, aim).  "read" and "copy": share of that
+#: limit, at least; "peer": times as fast as the best peer, at least; "float32": time over
+#: that of the same call in float32, at most; "us": microseconds, at most.  Modes of a
+#: gradient: "given" (into an array of the caller's), "in place" (over the logits) and
+#: "fresh" (a new array each call); anything else has the mode "".
+TARGETS = {
+    ("sparse 1024x30522 forward", ""): (("read", 0.85, 0.95), ("peer", 2.5, 2.5)),
+    ("sparse 256x128256 forward", ""): (("read", 0.85, 0.95), ("peer", 2.5, 2.5)),
+    ("sparse 4096x1000 forward", ""): (("peer", 2, 3),),
+    ("sparse 65536x10 forward", ""): (("peer", 2.5, 4),),
+    ("sparse 1024x30522 gradient", "given"): (("copy", 0.70, 0.85), ("peer", 5, 5)),
+    ("sparse 1024x30522 gradient", "in place"): (("copy", 0.70, 0.85), ("peer", 5, 5)),
+    ("sparse 1024x30522 gradient", "fresh"): (("peer", 1.5, 2),),
+    ("sparse 256x128256 gradient", "given"): (("copy", 0.70, 0.85), ("peer", 5, 5)),
+    ("sparse 256x128256 gradient", "in place"): (("copy", 0.70, 0.85), ("peer", 5, 5)),
+    ("sparse 256x128256 gradient", "fresh"): (("peer", 1.5, 2),),
+    ("sparse 4096x1000 gradient", "given"): (("peer", 1.8, 2.5),),
+    ("sparse 65536x10 gradient", "given"): (("peer", 3.5, 5),),
+    ("dense 4096x1000 forward", ""): (("peer", 2, 3),),
+    ("dense 4096x1000 gradient", "given"): (("peer", 3, 4),),
+    ("axis1 4x21x256x256 forward", ""): (("peer", 2, 3),),
+    ("axis1 4x21x256x256 gradient", "given"): (("peer", 2.5, 4),),
+    ("bfloat16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
+    ("float16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
+    ("float64 4096x1000 forward", ""): (("float32", 2.5, 2.0),),
+    ("float64 4096x1000 gradient", "given"): (("float32", 2.5, 2.0),),
+    ("logsumexp 4096x1000, 1 thread", ""): (("peer", 2, 3),),
+    ("log_softmax 4096x1000, 1 thread", ""): (("peer", 1.7, 2.5),),
+    ("softmax 4096x1000, 1 thread", ""): (("peer", 1.4, 2),),
+    ("logsumexp 1x10000000", ""): (("read", 0.7, 0.9),),
+    ("logsumexp 10, whole call", ""): (("us", 4, 2),),
+    ("sparse 32x10 forward, whole call", ""): (("us", 5, 3),),
+    ("sparse 32x10 gradient, whole call", "given"): (("us", 6, 4),),
+}
+
+AT_MOST = ("float32", "us")  # the targets that are upper bounds
+
+# ------------------------------------------------------------------------------------
+# Jobs: the arrays of a row.
+
+
+class Job(NamedTuple):
+    kind: str
+    grad: bool
+    axis: int
+    dtype: str
+    threads: int
+    x: Any  # logits
+    y: Any  # int64 labels, or None
+    q: Any  # label distributions, or None
+
+
+def make_job(row: Row, threads: int, dtype: str = "") -> Job:
+    import numpy as np
+
+    rng = np.random.default_rng(20240607)
+    x = rng.standard_normal(row.shape, dtype=np.float32)
+    y = q = None
+    if row.job == "sparse":
+        rest = list(row.shape)
+        classes = rest.pop(row.axis)
+        y = rng.integers(0, classes, rest)
+    if row.job == "dense":
+        q = rng.random(row.shape, dtype=np.float32)
+        q /= q.sum(axis=row.axis, keepdims=True)
+    dtype = dtype or row.dtype
+    x = x.astype(_numpy_dtype(dtype), copy=False)
+    return Job(row.job, row.grad, row.axis, dtype, threads, x, y, q)
+
+
+def _numpy_dtype(name: str) -> Any:
+    import numpy as np
+
+    if name == "bfloat16":
+        return importlib.import_module("ml_dtypes").bfloat16
+    return np.dtype(name)
+
+
+# ------------------------------------------------------------------------------------
+# Contenders.
+
+
+class Entry(NamedTuple):
+    """One contender of a row.  ``prepare`` runs before each call, outside the clock."""
+
+    name: str
+    call: Any
+    prepare: Any = None
+    context: Any = contextlib.nullcontext
+    passes: int = 1  # the call does its work that many times over
+
+
+def ours(job: Job, word: str) -> dict[str, Entry]:
+    """Mode -> entry, for one backend word."""
+    import numpy as np
+
+    import fastxent as fx
+
+    context = functools.partial(fx.config, backend=word, threads=job.threads)
+    x, y, q, axis = job.x, job.y, job.q, job.axis
+    if job.kind in ("logsumexp", "softmax", "log_softmax"):
+        function = getattr(fx, job.kind)
+        if job.kind == "logsumexp":
+            return {"": Entry(word, lambda: function(x, axis), None, context)}
+        out = np.empty_like(x)
+        return {"": Entry(word, lambda: function(x, axis, out=out), None, context)}
+    name = {"sparse": "sparse_softmax_cross_entropy", "dense": "softmax_cross_entropy"}[job.kind]
+    labels = y if q is None else q
+    if not job.grad:
+        loss = getattr(fx, name)
+        call = lambda: loss(x, labels, axis=axis, reduction="mean")  # noqa: E731
+        return {"": Entry(word, call, None, context)}
+    both = getattr(fx, name + "_with_grad")
+    given = np.empty_like(x)
+    work = x.copy()
+    return {
+        "given": Entry(
+            word,
+            lambda: both(x, labels, axis=axis, reduction="mean", grad_out=given),
+            None,
+            context,
+        ),
+        "in place": Entry(
+            word,
+            lambda: both(work, labels, axis=axis, reduction="mean", grad_out=work),
+            lambda: np.copyto(work, x),
+            context,
+        ),
+        "fresh": Entry(word, lambda: both(x, labels, axis=axis, reduction="mean"), None, context),
+    }
+
+
+# Peers: each returns the call that its user would write, warmed up later, or None where
+# it does not offer the job.  A gradient call returns (loss, gradient).
+
+
+def _torch(job: Job, how: str) -> Any:
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(job.threads)
+    if job.dtype == "bfloat16":  # torch takes no ml_dtypes array
+        x = torch.from_numpy(job.x.view("int16")).view(torch.bfloat16)
+    else:
+        x = torch.from_numpy(job.x)
+    labels = job.y if job.q is None else job.q
+    labels = None if labels is None else torch.from_numpy(labels)
+    axis = job.axis
+    functions = {
+        "sparse": lambda x: F.cross_entropy(x, labels),
+        "dense": lambda x: F.cross_entropy(x, labels),
+        "logsumexp": lambda x: torch.logsumexp(x, axis),
+        "softmax": lambda x: F.softmax(x, axis),
+        "log_softmax": lambda x: F.log_softmax(x, axis),
+    }
+    if job.kind not in functions:
+        return None
+    function = functions[job.kind]
+    if how == "function transform":
+        if not job.grad:
+            return None
+        torch._dynamo.reset()  # or the caches of earlier rows count against this one
+        transformed = torch.compile(torch.func.grad_and_value(function), dynamic=False)
+
+        def call():
+            grad, loss = transformed(x)
+            return loss, grad
+
+        return call
+    if how == "compiled":
+        torch._dynamo.reset()
+        function = torch.compile(function, dynamic=False)
+    if not job.grad:
+        return lambda: function(x)
+    x = x.detach().requires_grad_()
+
+    def call():
+        x.grad = None
+        loss = function(x)
+        loss.backward()
+        return loss, x.grad
+
+    return call
+
+
+def _jax(job: Job) -> Any:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    jax.config.update("jax_enable_x64", job.dtype == "float64")
+    axis = job.axis
+    labels = None
+    if job.y is not None:
+        labels = jnp.asarray(job.y.astype("int32"))
+    if job.q is not None:
+        labels = jnp.asarray(job.q)
+    functions = {
+        "sparse": lambda x, y: optax.softmax_cross_entropy_with_integer_labels(
+            x, y, axis=axis
+        ).mean(),
+        "dense": lambda x, y: optax.softmax_cross_entropy(x, y, axis=axis).mean(),
+        "logsumexp": lambda x, y: jax.nn.logsumexp(x, axis=axis),
+        "softmax": lambda x, y: jax.nn.softmax(x, axis=axis),
+        "log_softmax": lambda x, y: jax.nn.log_softmax(x, axis=axis),
+    }
+    if job.kind not in functions:
+        return None
+    function = functions[job.kind]
+    x = jnp.asarray(job.x)
+    compiled = jax.jit(jax.value_and_grad(function) if job.grad else function)
+    return lambda: jax.block_until_ready(compiled(x, labels))
+
+
+def _tensorflow(job: Job) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    # Only the first row may set it; later rows of the process have the same count.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(job.threads)
+        tf.config.set_visible_devices([], "GPU")
+    last = job.x.ndim - 1
+    order = [*(i for i in range(last + 1) if i != job.axis % (last + 1)), job.axis % (last + 1)]
+    labels = None
+    if job.y is not None:
+        labels = tf.constant(job.y.astype("int32"))
+    if job.q is not None:
+        labels = tf.constant(job.q)
+
+    def turned(x):  # the sparse op has no axis: its user transposes
+        return x if order[-1] == last else tf.transpose(x, order)
+
+    functions = {
+        "sparse": lambda x: tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=turned(x))
+        ),
+        "dense": lambda x: tf.reduce_mean(
+            tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=x, axis=job.axis)
+        ),
+        "logsumexp": lambda x: tf.reduce_logsumexp(x, axis=job.axis),
+        "softmax": lambda x: tf.nn.softmax(x, axis=job.axis),
+        "log_softmax": lambda x: tf.nn.log_softmax(x, axis=job.axis),
+    }
+    if job.kind not in functions:
+        return None
+    function = functions[job.kind]
+    x = tf.constant(job.x)
+    if not job.grad:
+        compiled = tf.function(function)
+        return lambda: compiled(x)
+
+    @tf.function
+    def compiled(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = function(x)
+        return loss, tape.gradient(loss, x)
+
+    return lambda: compiled(x)
+
+
+def _sklearn(job: Job) -> Any:
+    from sklearn._loss.loss import HalfMultinomialLoss
+
+    fits = job.kind == "sparse" and job.x.ndim == 2 and job.dtype in ("float32", "float64")
+    if not fits:
+        return None
+    loss = HalfMultinomialLoss(n_classes=job.x.shape[1])
+    y = job.y.astype(job.x.dtype)
+    rows = len(y)
+    if not job.grad:
+        return lambda: loss.loss(y, job.x, n_threads=job.threads).mean()
+
+    def call():
+        values, grad = loss.loss_gradient(y, job.x, n_threads=job.threads)
+        grad /= rows  # of the mean, as the others return it
+        return values.mean(), grad
+
+    return call
+
+
+def _scipy(job: Job) -> Any:
+    import numpy as np
+    from scipy import special
+
+    if job.dtype not in ("float32", "float64"):
+        return None
+    x, y, q, axis = job.x, job.y, job.q, job.axis
+    if job.kind in ("logsumexp", "softmax", "log_softmax"):
+        function = getattr(special, job.kind)
+        return lambda: function(x, axis=axis)
+    if job.kind == "sparse":
+        index = np.expand_dims(y, axis)
+
+        def loss():
+            picked = np.take_along_axis(x, index, axis).squeeze(axis)
+            return (special.logsumexp(x, axis=axis) - picked).mean()
+
+        def both():
+            grad = special.softmax(x, axis=axis)
+            picked = np.take_along_axis(grad, index, axis)
+            value = -np.log(picked).mean()
+            np.put_along_axis(grad, index, picked - 1, axis)
+            grad /= y.size
+            return value, grad
+
+        return both if job.grad else loss
+    if job.kind == "dense":
+        rows = x.size // x.shape[axis]
+
+        def loss():
+            return -(q * special.log_softmax(x, axis=axis)).sum() / rows
+
+        def both():
+            logp = special.log_softmax(x, axis=axis)
+            return -(q * logp).sum() / rows, (np.exp(logp) - q) / rows
+
+        return both if job.grad else loss
+    return None
+
+
+#: name -> (module that must be importable, maker)
+PEERS = {
+    "torch": ("torch", functools.partial(_torch, how="eager")),
+    "torch.compile": ("torch", functools.partial(_torch, how="compiled")),
+    "torch.compile, func": ("torch", functools.partial(_torch, how="function transform")),
+    "JAX": ("optax", _jax),
+    "TensorFlow": ("tensorflow", _tensorflow),
+    "scikit-learn": ("sklearn", _sklearn),
+    "SciPy": ("scipy", _scipy),
+}
+
+# ------------------------------------------------------------------------------------
+# The limits of memory.
+
+LIMITS_C = r"""
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+typedef uint64_t vec __attribute__((vector_size(64), aligned(64), may_alias));
+
+/* Chunks first, first + step, ... of `chunk` bytes; addresses are multiples of 64. */
+void limit_read(const char *x, size_t size, size_t chunk, size_t first, size_t step,
+                size_t ahead, size_t passes)
+{
+    vec a = {0}, b = {0}, c = {0}, d = {0};
+    for (; passes; passes--)
+        for (size_t lo = first * chunk; lo < size; lo += step * chunk) {
+            size_t hi = lo + chunk < size ? lo + chunk : size;
+            const char *p = x + lo, *end = x + hi;
+            if (ahead)
+                for (; p + 256 <= end; p += 256) {
+                    __builtin_prefetch(p + ahead), __builtin_prefetch(p + ahead + 64);
+                    __builtin_prefetch(p + ahead + 128), __builtin_prefetch(p + ahead + 192);
+                    a += *(const vec *)p, b += *(const vec *)(p + 64);
+                    c += *(const vec *)(p + 128), d += *(const vec *)(p + 192);
+                }
+            else
+                for (; p + 256 <= end; p += 256) {
+                    a += *(const vec *)p, b += *(const vec *)(p + 64);
+                    c += *(const vec *)(p + 128), d += *(const vec *)(p + 192);
+                }
+        }
+    a += b + c + d;
+    __asm__ volatile("" : : "r"(&a) : "memory");
+}
+
+static void copy_streaming(char *to, const char *from, size_t size)
+{
+#if defined(__AVX512F__)
+    for (size_t i = 0; i + 64 <= size; i += 64)
+        _mm512_stream_si512((__m512i *)(to + i), _mm512_load_si512((const void *)(from + i)));
+#elif defined(__AVX__)
+    for (size_t i = 0; i + 32 <= size; i += 32)
+        _mm256_stream_si256((__m256i *)(to + i), _mm256_load_si256((const __m256i *)(from + i)));
+#elif defined(__SSE2__)
+    for (size_t i = 0; i + 16 <= size; i += 16)
+        _mm_stream_si128((__m128i *)(to + i), _mm_load_si128((const __m128i *)(from + i)));
+#else
+    memcpy(to, from, size);
+#endif
+}
+
+static void copy_ordinary(char *to, const char *from, size_t size)
+{
+    for (size_t i = 0; i + 64 <= size; i += 64) {
+        *(vec *)(to + i) = *(const vec *)(from + i);
+        __asm__ volatile("" : : : "memory"); /* or gcc makes it a memcpy, which may stream */
+    }
+}
+
+void limit_copy(char *to, const char *from, size_t size, size_t chunk, size_t first, size_t step,
+                int streaming, size_t passes)
+{
+    for (; passes; passes--)
+        for (size_t lo = first * chunk; lo < size; lo += step * chunk) {
+            size_t n = lo + chunk < size ? chunk : size - lo;
+            if (streaming)
+                copy_streaming(to + lo, from + lo, n);
+            else
+                copy_ordinary(to + lo, from + lo, n);
+        }
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+"""
+
+
+@functools.cache
+def limits_library() -> Any:
+    """The loops above, compiled for this machine; None without a C compiler."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    folder = tempfile.mkdtemp(prefix="limits-")
+    try:
+        source, library = Path(folder, "limits.c"), Path(folder, "limits.so")
+        source.write_text(LIMITS_C)
+        command = [compiler, "-O3", "-march=native", "-shared", "-fPIC"]
+        if "clang" not in compiler:
+            command.append("-mprefer-vector-width=512" if _is_x86() else "-O3")
+        subprocess.run([*command, str(source), "-o", str(library)], check=True)
+        loaded = ctypes.CDLL(str(library))
+    finally:
+        shutil.rmtree(folder)
+    size = ctypes.c_size_t
+    loaded.limit_read.argtypes = [ctypes.c_void_p, *[size] * 6]
+    loaded.limit_copy.argtypes = [ctypes.c_void_p] * 2 + [*[size] * 4, ctypes.c_int, size]
+    loaded.limit_read.restype = loaded.limit_copy.restype = None
+    return loaded
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def limit_entries(job: Job, kind: str) -> list[Entry]:
+    """The variants of a limit ("read" or "copy"), for the arrays of this job."""
+    import numpy as np
+
+    library = limits_library()
+    if library is None:
+        return []
+    threads = job.threads
+    pool = ThreadPoolExecutor(threads)
+    arrays = [a for a in (job.x, job.q) if a is not None]
+    total = sum(a.nbytes for a in arrays)
+    # One call moves at least 64 MB, or the hand-over to the threads would be timed.
+    passes = max(1, (64 << 20) // total)
+    spans = []
+    for array in arrays:
+        head = -array.ctypes.data % 64
+        spans.append((array.ctypes.data + head, (array.nbytes - head) // 64 * 64))
+
+    def on_threads(function):
+        jobs = [pool.submit(function, first) for first in range(threads - 1)]
+        function(threads - 1)
+        for one in jobs:
+            one.result()
+
+    def chunks(size):
+        halves = -(-size // threads // 64) * 64
+        return sorted({min(c, halves) for c in (64 << 10, 256 << 10, 1 << 20, halves)})
+
+    found = []
+    if kind == "read":
+        for chunk in chunks(max(size for _, size in spans)):
+            for ahead in (0, 1024, 4096):
+
+                def part(first, chunk=chunk, ahead=ahead):
+                    for address, size in spans:
+                        library.limit_read(address, size, chunk, first, threads, ahead, passes)
+
+                call = functools.partial(on_threads, part)
+                name = f"read, chunks of {chunk >> 10} kB, prefetch {ahead}"
+                found.append(Entry(name, call, passes=passes))
+    else:
+        target = np.zeros(job.x.nbytes + 64, np.uint8)
+        to = target.ctypes.data + -target.ctypes.data % 64
+        address, size = spans[0]
+        for chunk in chunks(size):
+            for streaming in (0, 1):
+
+                def part(first, chunk=chunk, streaming=streaming, keep=target):
+                    library.limit_copy(to, address, size, chunk, first, threads, streaming, passes)
+
+                call = functools.partial(on_threads, part)
+                name = f"copy, chunks of {chunk >> 10} kB, streaming {streaming}"
+                found.append(Entry(name, call, passes=passes))
+    return found
+
+
+# ------------------------------------------------------------------------------------
+# The clock.
+
+PAUSE = 0.004  # seconds; OpenMP runtimes and Eigen pools spin for about a millisecond
+TURN = 0.012  # seconds of timed calls in a turn, at least one call
+SHORT = 2e-4  # calls shorter than that are timed in batches
+
+
+class Timed(NamedTuple):
+    minimum: float
+    median: float
+    rounds: list[float]  # the smallest time of each round
+
+
+def measure(entries: dict[str, Entry], rounds: int) -> dict[str, Timed]:
+    """Key -> times in seconds; the entries take turns."""
+    clock = time.perf_counter
+    plan = {}
+    for key, entry in entries.items():
+        with entry.context():
+            best = float("inf")
+            for _ in range(3):
+                if entry.prepare:
+                    entry.prepare()
+                start = clock()
+                entry.call()
+                best = min(best, clock() - start)
+        batch = max(1, int(SHORT / best)) if best < SHORT else 1
+        plan[key] = batch, max(1, min(50, int(TURN / (best * batch))))
+    samples: dict[str, list[list[float]]] = {key: [] for key in entries}
+    for _ in range(rounds):
+        for key, entry in entries.items():
+            batch, times = plan[key]
+            call, prepare, repeat = entry.call, entry.prepare, range(batch)
+            with entry.context():
+                time.sleep(PAUSE)
+                if prepare:
+                    prepare()
+                call()
+                turn = []
+                for _ in range(times):
+                    if prepare:
+                        prepare()
+                    start = clock()
+                    for _ in repeat:
+                        call()
+                    turn.append((clock() - start) / batch / entry.passes)
+                samples[key].append(turn)
+    return {
+        key: Timed(
+            min(min(turn) for turn in turns),
+            statistics.median(t for turn in turns for t in turn),
+            [min(turn) for turn in turns],
+        )
+        for key, turns in samples.items()
+    }
+
+
+def ratio(upper: list[float], lower: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Processor time of the whole machine and of this process so far (Linux)."""
+    mine = sum(os.times()[:4])
+    try:
+        fields = [int(f) for f in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    except OSError:
+        return mine, mine
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK"), mine
+
+
+# ------------------------------------------------------------------------------------
+# One row.
+
+
+def agreement(results: dict[str, Any], grad: bool, dtype: str) -> list[str]:
+    """Names of the contenders whose answer differs from that of the first."""
+    import numpy as np
+
+    def sample(result):
+        parts = []
+        for part in result if grad else (result,):
+            if hasattr(part, "detach"):
+                part = part.detach().float()
+            if hasattr(part, "numpy"):
+                part = part.numpy()
+            flat = np.asarray(part).astype(np.float64).reshape(-1)
+            parts.append(flat[:: max(1, flat.size // 1000)])
+        return parts
+
+    rtol = {"float16": 2e-2, "bfloat16": 5e-2}.get(dtype, 1e-3)
+    first: list[Any] = []
+    odd = []
+    for name, result in results.items():
+        mine = sample(result)
+        first = first or mine
+        for a, b in zip(first, mine, strict=True):
+            if a.size != b.size or not np.allclose(
+                np.sort(a), np.sort(b), rtol=rtol, atol=1e-6 * np.abs(a).max()
+            ):
+                odd.append(name)
+                break
+    return odd
+
+
+def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: int) -> dict:
+    job = make_job(row, threads)
+    entries: dict[str, Entry] = {}
+    notes = []
+    for position, word in enumerate(words):
+        modes = ours(job, word)
+        entries |= {f"{word}|{mode}": entry for mode, entry in modes.items()}
+        if row.beside:
+            mode = "given" if row.grad else ""
+            entries[f"{word}|{mode}|{row.beside}"] = ours(make_job(row, threads, row.beside), word)[
+                mode
+            ]
+        if position == 0:
+            again = f"{word}|{next(iter(modes))}|again"
+    results = {}
+    for name in peers:
+        try:
+            call = PEERS[name][1](job)
+            if call is not None:
+                results[name] = call()
+        except Exception as error:
+            notes.append(f"{name} failed: {type(error).__name__}: {str(error)[:80]}")
+            continue
+        if call is None:
+            continue
+        entries[f"peer|{name}"] = Entry(name, call)
+    for key in [key for key in entries if not key.startswith("peer|") and key.count("|") == 1]:
+        entry = entries[key]
+        with entry.context():
+            if entry.prepare:
+                entry.prepare()
+            mine = entry.call()
+            # The next entry may write into the same memory.
+            results = {key: _kept(mine, row.grad), **results}
+    notes += [f"{name}: another answer" for name in agreement(results, row.grad, row.dtype)]
+    del results
+    if row.bound:
+        variants = {v.name: v for v in limit_entries(job, row.bound)}
+        screened = measure(variants, 2)
+        best = sorted(variants, key=lambda name: screened[name].minimum)[:2]
+        entries = {f"limit|{row.bound}|{name}": variants[name] for name in best} | entries
+    if words:  # last, so that the two stand at different places of a round
+        entries[again] = entries[again.removesuffix("|again")]
+    busy, mine = processor_seconds()
+    start = time.perf_counter()
+    times = measure(entries, rounds)
+    wall = time.perf_counter() - start
+    busy_after, mine_after = processor_seconds()
+    others = max(0.0, (busy_after - busy) - (mine_after - mine)) / wall
+    return {
+        "row": row.name,
+        "threads": threads,
+        "traffic": {
+            "read": job.x.nbytes + (0 if job.q is None else job.q.nbytes),
+            "copy": 2 * job.x.nbytes,
+        },
+        "times": {key: value._asdict() for key, value in times.items()},
+        "others": others,
+        "notes": notes,
+    }
+
+
+def _kept(result: Any, grad: bool) -> Any:
+    import numpy as np
+
+    return (result[0], np.array(result[1])) if grad else np.array(result)
+
+
+def child(options: argparse.Namespace) -> None:
+    """Run the rows of one thread count in this process; results go to a file."""
+    try:
+        importlib.import_module("fastxent")
+        usable = list(importlib.import_module("fastxent._backends").words())
+        words = options.backends.split(",") if options.backends else usable[:1]
+        unknown = set(words) - set(usable)
+        if unknown:
+            sys.exit(f"not usable here: {sorted(unknown)}; usable: {usable}")
+    except ImportError as error:
+        words = []
+        print(f"fastxent left out: {error}", file=sys.stderr)
+    peers = []
+    versions = {}
+    for name, (module, _) in PEERS.items():
+        if options.peers != "all" and name not in options.peers.split(","):
+            continue
+        try:
+            versions[module] = getattr(importlib.import_module(module), "__version__", "?")
+            peers.append(name)
+        except Exception as error:  # a broken install must not end the run
+            print(f"{name} left out: {type(error).__name__}: {error}", file=sys.stderr)
+    rows = [row for row in ROWS if row.name in options.rows.split(";")]
+    found = []
+    for row in rows:
+        start = time.perf_counter()
+        try:
+            result = run_row(row, options.threads, words, peers, options.repeats)
+        except Exception as error:  # the other rows are still worth having
+            print(f"{row.name} left out: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        found.append(result)
+        print(f"{row.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        Path(options.child).write_text(
+            json.dumps({"rows": found, "versions": versions, "words": words})
+        )
+
+
+# ------------------------------------------------------------------------------------
+# The report.
+
+
+def judge(result: dict, word: str, mode: str) -> dict:
+    """Ratios and verdict of one backend word and mode of a row."""
+    times = {key: timed["rounds"] for key, timed in result["times"].items()}
+    key = f"{word}|{mode}"
+    mine = times[key]
+    ratios: dict[str, float] = {"us": min(mine) * 1e6}
+    limit = limit_rounds(result)
+    if limit:
+        ratios[limit[0]] = ratio(limit[1], mine)
+    rivals = {k.split("|")[1]: ratio(t, mine) for k, t in times.items() if k.startswith("peer|")}
+    best = min(rivals, key=rivals.__getitem__) if rivals else None
+    if best:
+        ratios["peer"] = rivals[best]
+    if f"{key}|float32" in times:
+        ratios["float32"] = ratio(mine, times[f"{key}|float32"])
+    reached, near, misses = "aim", False, []
+    noise = noise_of(result)
+    for against, must, aim in TARGETS.get((result["row"], mode), ()):
+        if against not in ratios:
+            misses.append(f"{against} not measured")
+            reached = "short"
+            continue
+        value = ratios[against]
+        sign = -1 if against in AT_MOST else 1
+        if sign * value < sign * must:
+            reached = "short"
+            misses.append(f"{against} {value:.2f}, must {must:g}")
+        elif sign * value < sign * aim and reached == "aim":
+            reached = "must"
+        near |= any(abs(value / bar - 1) < noise for bar in (must, aim))
+    if (result["row"], mode) not in TARGETS:
+        reached = "-"
+    return {
+        "minimum": result["times"][key]["minimum"],
+        "median": result["times"][key]["median"],
+        "best peer": best,
+        "ratios": ratios,
+        "verdict": reached + ("~" if near else ""),
+        "misses": misses,
+    }
+
+
+def limit_rounds(result: dict) -> tuple[str, list[float]] | None:
+    """Name and best time of each round of the limit of this row."""
+    variants = {k: t["rounds"] for k, t in result["times"].items() if k.startswith("limit|")}
+    if not variants:
+        return None
+    name = next(iter(variants)).split("|")[1]
+    return name, [min(times) for times in zip(*variants.values(), strict=True)]
+
+
+def noise_of(result: dict) -> float:
+    """How far the two timings of the same call differ, as a share."""
+    for key, again in result["times"].items():
+        if key.endswith("|again"):
+            first = result["times"][key.removesuffix("|again")]
+            return abs(ratio(again["rounds"], first["rounds"]) - 1)
+    return 0.0
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
+
+
+def report(results: list[dict]) -> str:
+    lines = [
+        "| workload | ours | min ms | median | of read | of copy | / best peer | / float32 "
+        "| noise | others | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+
+    def cell(ratios, kind):
+        return f"{ratios[kind]:.2f}" if kind in ratios else ""
+
+    for result in results:
+        keys = [k for k in result["times"] if k.count("|") == 1 and not k.startswith("peer|")]
+        for key in keys:
+            word, mode = key.split("|")
+            judged = judge(result, word, mode)
+            ratios = judged["ratios"]
+            rival = f"{ratios['peer']:.2f} ({judged['best peer']})" if "peer" in ratios else ""
+            lines.append(
+                f"| {result['row']} | {word} {mode} | {milliseconds(judged['minimum'])} "
+                f"| {milliseconds(judged['median'])} | {cell(ratios, 'read')} "
+                f"| {cell(ratios, 'copy')} | {rival} | {cell(ratios, 'float32')} "
+                f"| {noise_of(result):.1%} | {result['others']:.2f} "
+                f"| {judged['verdict']} {'; '.join(judged['misses'])} |"
+            )
+    names = [name for name in PEERS if any(f"peer|{name}" in result["times"] for result in results)]
+    lines += [
+        "",
+        "Peers and limits, smallest time in ms (median).",
+        "",
+        "| workload | read | copy | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for result in results:
+        cells = ["", ""]
+        limit = limit_rounds(result)
+        if limit:
+            kind, rounds = limit
+            traffic = result["traffic"][kind] / min(rounds) / 1e9
+            cells[kind == "copy"] = (
+                f"{milliseconds(min(rounds))} ({milliseconds(statistics.median(rounds))}), "
+                f"{traffic:.0f} GB/s"
+            )
+        for name in names:
+            t = result["times"].get(f"peer|{name}")
+            cells.append(f"{milliseconds(t['minimum'])} ({milliseconds(t['median'])})" if t else "")
+        lines.append(f"| {result['row']} | " + " | ".join(cells) + " |")
+    notes = [f"* {result['row']}: {note}" for result in results for note in result["notes"]]
+    if notes:
+        lines += ["", *notes]
+    noises = [noise_of(r) for r in results if any(k.endswith("|again") for k in r["times"])]
+    if noises:
+        lines += [
+            "",
+            f"Own noise (the same call as two contenders): median {statistics.median(noises):.1%}, "
+            f"worst {max(noises):.1%}.",
+        ]
+    lines += [
+        "",
+        "`others`: processors that other processes used while the row was timed; above 0.1 the "
+        "row wants repeating on a quiet machine.  `~`: nearer to a threshold than the noise.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", default="", help="only rows whose name holds one of these words")
+    parser.add_argument("--backends", default="", help="backend words; default: the best one")
+    parser.add_argument("--peers", default="all", help=f"of {', '.join(PEERS)}; or none")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
+    parser.add_argument("--json", default="", help="write every figure to this file")
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options)
+        return
+    wanted = [w for w in options.rows.split(",") if w]
+    rows = [row for row in ROWS if not wanted or any(w in row.name for w in wanted)]
+    if not rows:
+        sys.exit("no such row; there are: " + "; ".join(row.name for row in ROWS))
+    started = time.perf_counter()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    gathered: dict[str, Any] = {"rows": [], "versions": {}}
+    counts = sorted({row.threads or options.threads for row in rows}, reverse=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for threads in counts:
+            # One process per thread count: most peers fix theirs when they start.
+            target = Path(folder, f"{threads}.json")
+            names = ";".join(r.name for r in rows if (r.threads or options.threads) == threads)
+            command = [sys.executable, __file__, "--child", str(target), "--rows", names]
+            command += ["--threads", str(threads), "--repeats", str(options.repeats)]
+            command += ["--backends", options.backends, "--peers", options.peers]
+            environment = os.environ | {
+                "OMP_NUM_THREADS": str(threads),
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+            }
+            subprocess.run(command, env=environment, check=True, preexec_fn=_bound_to(threads))
+            if target.exists():
+                part = json.loads(target.read_text())
+                gathered["rows"] += part["rows"]
+                gathered["versions"] |= part["versions"]
+    order = {row.name: position for position, row in enumerate(ROWS)}
+    gathered["rows"].sort(key=lambda result: order[result["row"]])
+    gathered |= {
+        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors",
+        "python": platform.python_version(),
+        "load before": load,
+    }
+    print(f"{gathered['machine']}; Python {gathered['python']}; {gathered['versions']}")
+    print(f"{options.threads} threads; load average before the run {load:.2f}\n")
+    print(report(gathered["rows"]))
+    print(f"\n{time.perf_counter() - started:.0f} s")
+    if options.json:
+        Path(options.json).write_text(json.dumps(gathered, indent=1))
+
+
+def _bound_to(threads: int) -> Any:
+    """Keep the child on as many processors as it has threads: some peers take all they see."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    processors = sorted(os.sched_getaffinity(0))[:threads]
+    return functools.partial(os.sched_setaffinity, 0, processors)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n")
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The registry of backends: one record each, found out and loaded when first needed.
+
+A backend is a module with the kernels ``normalize``, ``rows_index``, ``rows_dense`` and
+the label pass ``labels``, all with the same arguments everywhere (see ``_numpy``).
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+from ._spec import ISAS
+
+
+class Backend(NamedTuple):
+    """One backend: what it can run here, and how to get it."""
+
+    name: str
+    probe: Callable[[], tuple[tuple[str, ...], str]]  # usable ISAs ("" if it has none), reason
+    load: Callable[[str], ModuleType]
+    pooled: bool  # row blocks run on our pool
+
+
+class Chosen(NamedTuple):
+    """A backend word, resolved."""
+
+    name: str
+    isa: str
+    kernels: ModuleType
+    pooled: bool
+
+    @property
+    def word(self) -> str:
+        return f"{self.name}:{self.isa}" if self.isa else self.name
+
+
+def _probe_cython() -> tuple[tuple[str, ...], str]:
+    from . import _cython
+
+    return _cython.usable()
+
+
+def _load_cython(isa: str) -> ModuleType:
+    from . import _cython
+
+    return _cython.kernels(isa)
+
+
+def _probe_numpy() -> tuple[tuple[str, ...], str]:
+    return ("",), "plain NumPy, always there"
+
+
+def _load_numpy(isa: str) -> ModuleType:
+    from . import _numpy
+
+    return _numpy
+
+
+#: In order of preference.
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("cython", _probe_cython, _load_cython, pooled=True),
+        Backend("numpy", _probe_numpy, _load_numpy, pooled=True),
+    )
+}
+
+_NO_EXTENSION = (
+    "fastxent runs on its NumPy reference, which is slow: {reason}. Build the compiled kernels "
+    "with a C compiler: pip install --force-reinstall --no-binary fastxent fastxent"
+)
+
+
+@cache
+def probe(name: str) -> tuple[tuple[str, ...], str]:
+    """Usable instruction sets of a backend, best first, and why these."""
+    return BACKENDS[name].probe()
+
+
+def words() -> tuple[str, ...]:
+    """Every usable backend word, the default first."""
+    return tuple(
+        f"{name}:{isa}" if isa else name for name in BACKENDS for isa in probe(name)[0]
+    )
+
+
+def check_word(word: object) -> None:
+    """Raise unless the word names a usable backend (and instruction set)."""
+    usable = words()
+    names = dict.fromkeys(w.partition(":")[0] for w in usable)
+    if word not in usable and word not in names:
+        raise ValueError(
+            f"backend must be one of {', '.join([*names, *(w for w in usable if ':' in w)])}; "
+            f"got {word!r}"
+        )
+
+
+@cache
+def choose(word: str | None) -> Chosen:
+    """The kernels for a backend word; None asks for the best backend that loads."""
+    name, _, isa = (word or "").partition(":")
+    if word is not None:
+        check_word(word)
+    else:
+        name = next(name for name in BACKENDS if probe(name)[0])
+        if name == "numpy":
+            reason = "; ".join(probe(other)[1] for other in BACKENDS if other != "numpy")
+            warnings.warn(_NO_EXTENSION.format(reason=reason), RuntimeWarning, stacklevel=5)
+    usable = probe(name)[0]
+    wanted = os.environ.get("FASTXENT_ISA")
+    if not isa and wanted and usable != ("",):
+        if wanted not in usable:
+            raise ValueError(
+                f"FASTXENT_ISA must be one of {', '.join(usable)} on this machine; got {wanted!r}"
+                + ("" if wanted in ISAS else " (unknown instruction set)")
+            )
+        isa = wanted
+    isa = isa or usable[0]
+    backend = BACKENDS[name]
+    return Chosen(name, isa, backend.load(isa), backend.pooled)

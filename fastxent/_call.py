@@ -1,0 +1,381 @@
+"""The one path of a call: check, fold, run, reduce.
+
+The axes of every array are folded to ``(outer, C[, inner])`` without a copy and handed to
+the backend's kernels, which compute rows block by block on the pool.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _backends, _check, _config, _threads
+from ._numpy import merge
+from ._spec import ALL, FINISH, SCAN, STATS
+
+Array = np.ndarray[Any, Any]
+
+# The partition depends on the shape (and on where the classes lie) only, never on the
+# number of threads: the sums have the same bits for any of them.
+_BLOCK = 1 << 16  # elements per block of rows
+_LONG = 1 << 20  # rows longer than this are cut in pieces
+_PIECE = 1 << 18
+_TILE = 64  # rows walked together where the classes are not contiguous
+
+#: Elements below which a call is serial: waking a thread costs as much as computing these.
+_PARALLEL = 1 << 17
+
+#: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
+_STREAM_BYTES = 1 << 24
+
+#: Elements of a label gradient computed at once.
+_SCRATCH = 1 << 14
+
+
+class _Fold(NamedTuple):
+    """Arrays seen as rows: with classes (outer, C[, inner]), without (outer[, inner])."""
+
+    classed: list[Array | None]
+    plain: list[Array | None]
+
+    @property
+    def rows(self) -> int:
+        x = self.classed[0]
+        assert x is not None
+        return x.shape[0] * (x.shape[2] if x.ndim == 3 else 1)
+
+
+def _fold(axis: int, classed: list[Array | None], plain: list[Array | None]) -> list[_Fold]:
+    """Fold the row axes of all arrays at once into at most two; walk those that do not fold.
+
+    ``classed`` have the first one's shape, ``plain`` that shape without ``axis``.
+    """
+    x = classed[0]
+    assert x is not None
+    if x.ndim == 2:
+        if axis == 0:
+            classed = [a if a is None else a.T for a in classed]
+        return [_Fold(classed, plain)]
+    if x.ndim == 1:
+        return [_Fold([a if a is None else a[None] for a in classed],
+                      [a if a is None else a[None] for a in plain])]  # fmt: skip
+    # Largest strides first: Fortran order and transposed axes fold as well as C order.
+    axes = [k for k in range(x.ndim) if k != axis]
+    axes.sort(key=lambda k: (x.shape[k] > 1, -abs(x.strides[k])))
+    order = [k - (k > axis) for k in axes]
+    classed = [a if a is None else a.transpose(*axes, axis) for a in classed]
+    plain = [a if a is None else a.transpose(order) for a in plain]
+    x = classed[0]
+    assert x is not None
+    sizes: list[int] = []
+    for k in range(x.ndim - 1):
+        arrays = [a for a in (*classed, *plain) if a is not None]
+        if sizes and all(a.strides[k - 1] == a.strides[k] * a.shape[k] for a in arrays):
+            sizes[-1] *= x.shape[k]
+        elif x.shape[k] > 1 or k == x.ndim - 2 and not sizes:
+            sizes.append(x.shape[k])
+    classed = [a if a is None else a.reshape(*sizes, a.shape[-1]) for a in classed]
+    plain = [a if a is None else a.reshape(sizes) for a in plain]
+    folds = []
+    for index in np.ndindex(*sizes[:-2]):
+        parts = [a if a is None else a[index] for a in classed]
+        if len(sizes) > 1:
+            parts = [a if a is None else a.swapaxes(1, 2) for a in parts]
+        folds.append(_Fold(parts, [a if a is None else a[index] for a in plain]))
+    return folds
+
+
+#: Binds a kernel: (fold, total, emit the gradient?, stats, phase, first class, end) -> job.
+_Bind = Callable[..., Callable[..., None]]
+
+
+def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[float]:
+    """Run a kernel over all rows; the sums of the losses of the blocks, in order."""
+    x = folds[0].classed[0]
+    assert x is not None
+    rows, num_classes = folds[0].rows, x.shape[1]
+    contiguous = x.strides[1] == x.itemsize
+    if rows * num_classes * len(folds) < _PARALLEL:
+        threads = 1
+    if num_classes > _LONG:
+        return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
+
+    step = max(1, _BLOCK // num_classes)
+    if step >= _TILE or not contiguous:
+        step = max(_TILE, step - step % _TILE)
+    blocks = -(-rows // step)
+    total = np.zeros(blocks * len(folds))
+    jobs = [
+        bind(fold, total[k * blocks : (k + 1) * blocks], emit, None, ALL, 0, num_classes)
+        for k, fold in enumerate(folds)
+    ]
+    if blocks == 1 and len(jobs) == 1:
+        jobs[0](0, rows, 0)
+    else:
+
+        def work(k: int) -> None:
+            k, block = divmod(k, blocks)
+            jobs[k](block * step, min(rows, (block + 1) * step), block)
+
+        _threads.run(work, blocks * len(jobs), threads)
+    return total.tolist()  # type: ignore[no-any-return]
+
+
+def _run_long(
+    fold: _Fold, bind: _Bind, threads: int, emit: bool, contiguous: bool
+) -> Iterator[float]:
+    """Long rows: statistics of the pieces, merged in order; then losses; then gradients."""
+    x = fold.classed[0]
+    assert x is not None
+    num_classes, rows = x.shape[1], fold.rows
+    step = 1 if contiguous else _TILE
+    blocks = -(-rows // step)
+    pieces = [(k, min(k + _PIECE, num_classes)) for k in range(0, num_classes, _PIECE)]
+    parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
+
+    def sweep(jobs: list[Callable[..., None]]) -> None:
+        def work(k: int) -> None:
+            block, job = divmod(k, len(jobs))
+            jobs[job](block * step, min(rows, (block + 1) * step), block)
+
+        _threads.run(work, blocks * len(jobs), threads)
+
+    sweep([bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)])
+    stats = parts[0]
+    for part in parts[1:]:
+        stats = merge(stats, part)
+    total = np.zeros(blocks)
+    # Losses first: a gradient in place overwrites the logits they read.
+    sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)])
+    if emit:
+        sweep([bind(fold, None, True, stats, FINISH, *p) for p in pieces])
+    yield from total.tolist()
+
+
+def _streams(a: Array | None, x: Array) -> bool:
+    """Should this array of the logits' shape be written past the cache?"""
+    return a is not None and a.nbytes >= _STREAM_BYTES and not np.may_share_memory(a, x)
+
+
+def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool = False) -> Any:
+    """logsumexp, softmax or log_softmax along an axis."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+    x, value_type, array_type = _check.logits("x", x)
+    axis = _check.axis("x", x, axis)
+    mask = _check.broadcast("where", where, x.shape, "array x")
+    per_row = kind == "logsumexp"
+    if per_row:
+        shape = _check.without(x.shape, axis)
+        if keepdims:
+            shape = (*shape[:axis], 1, *shape[axis:])
+        dtypes = [value_type]
+    else:
+        shape, dtypes = x.shape, _array_dtypes(x, value_type, array_type)
+    given = _check.output("out", out, shape, *dtypes)
+    if given is not None:
+        _check.apart({"out": given}, {"x": x, "where": mask}, None if per_row else ("out", "x"))
+    result = np.empty(shape, dtypes[0]) if given is None else given
+    if x.size:
+        rows = [result.squeeze(axis) if keepdims else result] if per_row else []
+        stream = not per_row and _streams(result, x)
+
+        def bind(
+            fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+        ) -> Callable[..., None]:
+            fx, fmask, array = fold.classed
+            if per_row:
+                array = None if phase == SCAN else fold.plain[0]
+            elif not emit:
+                array = None
+            return chosen.kernels.normalize(  # type: ignore[no-any-return]
+                fx, fmask, kind, array, stats, phase, begin, end, stream
+            )
+
+        folds = _fold(axis, [x, mask, None if per_row else result], rows)
+        _run(folds, bind, threads, emit=not per_row)
+    return result[()] if given is None else given
+
+
+def _array_dtypes(x: Array, value_type: Any, array_type: Any) -> list[np.dtype[Any]]:
+    """Dtypes that an array of the logits' shape may have, the one we would make first."""
+    dtypes = [array_type]
+    if x.dtype.kind not in "biu":
+        dtypes.append(x.dtype)  # may be byte-swapped
+    if _check.is_half(x.dtype):
+        dtypes.append(value_type)
+    return dtypes
+
+
+def loss(
+    index: bool,
+    logits: Any,
+    labels: Any,
+    axis: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    where: Any,
+    reduction: Any,
+    out: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+    labels_grad_out: Any = None,
+) -> Any:
+    """Softmax cross entropy with index labels or with label distributions."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+
+    x, value_type, array_type = _check.logits("logits", logits)
+    axis = _check.axis("logits", x, axis)
+    num_classes = x.shape[axis]
+    shape = _check.without(x.shape, axis)
+    y = _check.index_labels(labels, x, axis) if index else _check.dense_labels(labels, x)
+    u = _check.broadcast("sample_weight", sample_weight, shape, "losses")
+    w = _check.class_weight(class_weight, num_classes)
+    ignore = _check.ignore_index(ignore_index, y.dtype) if index else None
+    e = _check.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    t = _check.finite("z_loss", z_loss)
+    mask = _check.broadcast("where", where, x.shape, "logits")
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    given = _check.output("out", out, shape if none else (), value_type)
+    g = _check.upstream(upstream, shape if none else ())
+    dtypes = _array_dtypes(x, value_type, array_type)
+    grad = _check.output("grad_out", grad_out, x.shape, *dtypes)
+    labels_grad = _check.output("labels_grad_out", labels_grad_out, x.shape, *dtypes)
+    if given is not None or grad is not None or labels_grad is not None:
+        _check.apart(
+            {"grad_out": grad, "out": given, "labels_grad_out": labels_grad},
+            {"logits": x, "labels": y, "sample_weight": u, "class_weight": w, "where": mask,
+             "upstream": g},
+            ("grad_out", "logits"),
+        )  # fmt: skip
+
+    losses = None
+    if none:
+        losses = np.empty(shape, value_type) if given is None else given
+    if with_grad and grad is None:
+        grad = np.empty(x.shape, array_type)
+    folds = []
+    if x.size:
+        classed = [x, mask, grad, labels_grad, None if index else y]
+        folds = _fold(axis, classed, [u, g, losses, y if index else None])
+
+    # The labels alone: their range, and what the means divide by.  Nothing is written before.
+    weight, count = 0.0, 0
+    if index:
+        # Kernels compare labels as signed 64-bit patterns; so must the one to ignore be.
+        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+        for fold in folds:
+            good, fold_weight, fold_count = chosen.kernels.labels(
+                fold.plain[3], fold.plain[0], w, pattern, num_classes
+            )
+            if not good:
+                raise _check.label_error(y, u, ignore, num_classes)
+            weight, count = weight + fold_weight, count + fold_count
+    else:
+        size = math.prod(shape)
+        weight, count = float(size), size
+        if u is not None and reduction != "none":
+            weight, count = float(u.sum(dtype=np.float64)), int(np.count_nonzero(u))
+    denominator = {
+        "mean": weight, "size_mean": float(math.prod(shape)), "nonzero_mean": float(count),
+    }.get(reduction, 1.0)  # fmt: skip
+
+    scale = 1.0 / denominator if denominator else 0.0
+    if g is not None and not none:
+        scale, g = scale * float(g), None
+    if labels_grad is not None:
+        for fold in folds:
+            _labels_gradient(chosen, fold, w, (1.0 - e) * scale, threads)
+    sums: list[float] = []
+    if folds:
+        kernel = chosen.kernels.rows_index if index else chosen.kernels.rows_dense
+        labels_only = (pattern,) if index else ()
+        stream = _streams(grad, x)
+
+        def bind(
+            fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+        ) -> Callable[..., None]:
+            fx, fmask, fgrad, _, fq = fold.classed
+            fu, fg, flosses, fy = fold.plain
+            return kernel(  # type: ignore[no-any-return]
+                fx, fy if index else fq, fmask, fu, None if g is None else fg, w, e, t,
+                None if total is None else flosses, total, fgrad if emit else None, stats,
+                scale, *labels_only, phase, begin, end, stream,
+            )  # fmt: skip
+
+        sums = _run(folds, bind, threads, emit=with_grad)
+
+    if losses is not None:
+        result = losses[()] if given is None else given
+    else:
+        with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
+            result = value_type.type(sum(sums) / denominator if denominator else np.nan)
+        if given is not None:
+            given[()] = result
+            result = given
+    return (result, grad) if with_grad else result
+
+
+def _labels_gradient(
+    chosen: _backends.Chosen, fold: _Fold, w: Array | None, scale: float, threads: int
+) -> None:
+    """Fill dL/dq_k = g (1-e) w_k (lse - x_k), a few rows and classes at a time."""
+    x, mask, _, out, _ = fold.classed
+    u, g = fold.plain[:2]
+    assert x is not None and out is not None
+    num_classes, inner = x.shape[1], x.shape[2] if x.ndim == 3 else 1
+    work_type = np.float64 if x.dtype.kind in "biu" or x.dtype.itemsize == 8 else np.float32
+    width = min(num_classes, _SCRATCH)
+    step = max(1, _SCRATCH // num_classes)
+
+    def work(k: int) -> None:
+        rows = _part(k, step, inner, x.shape[0])
+        xs, out_rows = x[rows], out[rows]
+        outer = math.prod(xs.shape) // num_classes
+        stats = np.empty((xs.shape[0], *xs.shape[2:], len(STATS)))
+        masks = None if mask is None else mask[rows]
+        bind = chosen.kernels.normalize
+        bind(xs, masks, "log_softmax", None, stats, SCAN, 0, num_classes, False)(0, outer)
+        factor = np.full((xs.shape[0], 1, *xs.shape[2:]), -scale)
+        rows_only = (rows[0], rows[2]) if inner > 1 else rows[:1]
+        for a in (u, g):
+            if a is not None:
+                factor *= np.expand_dims(a[rows_only], 1)
+        for begin in range(0, num_classes, width):
+            classes = slice(begin, min(begin + width, num_classes))
+            part = np.empty(xs[:, classes].shape, work_type)
+            allowed = None if masks is None else masks[:, classes]
+            bind(xs[:, classes], allowed, "log_softmax", part, stats, FINISH, 0, part.shape[1],
+                 False)(0, outer)  # fmt: skip
+            zero = factor == 0
+            by = factor
+            if w is not None:
+                weights = w[classes].astype(np.float64).reshape(-1, *[1] * (x.ndim - 2))
+                by = factor * weights
+                zero = by == 0
+            if allowed is not None:
+                zero = zero | ~allowed
+            with np.errstate(all="ignore"):
+                out_rows[:, classes] = np.where(zero, 0.0, part * by)
+
+    per_outer = -(-inner // step)
+    count = x.shape[0] * per_outer if inner > 1 else -(-x.shape[0] // step)
+    _threads.run(work, count, threads)
+
+
+def _part(k: int, step: int, inner: int, outer: int) -> tuple[slice, ...]:
+    """The k-th few rows, as an index that keeps all axes."""
+    everything = slice(None)
+    if inner == 1:
+        return slice(k * step, (k + 1) * step), everything
+    o, i = divmod(k, -(-inner // step))
+    return slice(o, o + 1), everything, slice(i * step, (i + 1) * step)

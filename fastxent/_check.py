@@ -1,0 +1,256 @@
+"""Every check of an argument, and every sentence about one.
+
+A sentence names the argument, says what is allowed and what was given.  Nothing here
+writes anything.
+"""
+
+import numbers
+import operator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ._spec import REDUCTIONS
+
+Array = np.ndarray[Any, Any]
+DType = np.dtype[Any]
+
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+
+#: Effort for an exact answer to "do these arrays share an element"; beyond it: they do.
+_OVERLAP_WORK = 100_000
+
+
+def is_half(dtype: DType) -> bool:
+    return dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16")
+
+
+@cache
+def _float_types(dtype: DType) -> tuple[DType, DType] | None:
+    if dtype.kind in "biu":
+        return _FLOAT64, _FLOAT64
+    if is_half(dtype):
+        return _FLOAT32, dtype.newbyteorder("=") if dtype.kind == "f" else dtype
+    native = dtype.newbyteorder("=")
+    return (native, native) if native in (_FLOAT32, _FLOAT64) else None
+
+
+def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
+    """The array, the dtype of losses and the dtype of arrays of the logits' shape."""
+    if type(x) is not np.ndarray:
+        x = np.asarray(x)
+    types = _float_types(x.dtype)
+    if types is None:
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32, float64, integer or bool; got {x.dtype}"
+        )
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, the classes; got a scalar")
+    return x, *types
+
+
+def axis(name: str, x: Array, value: Any) -> int:
+    try:
+        axis = operator.index(value)
+    except TypeError:
+        raise TypeError(f"axis must be an integer; got {value!r}") from None
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(
+            f"axis must lie in [{-x.ndim}, {x.ndim}) for {name} of shape {x.shape}; got {axis}"
+        )
+    axis %= x.ndim
+    if x.shape[axis] == 0:
+        raise ValueError(f"{name} must have at least one class on axis {axis}; got shape {x.shape}")
+    return axis
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def index_labels(y: Any, x: Array, axis: int) -> Array:
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)
+        if y.size == 0:  # an empty list has no dtype of its own
+            y = y.astype(np.intp)
+    shape = without(x.shape, axis)
+    if y.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels must be integers, one class index per row; got dtype {y.dtype}"
+            + (
+                " of the logits' shape: for label distributions use softmax_cross_entropy"
+                if y.shape == x.shape
+                else ""
+            )
+        )
+    if y.shape != shape:
+        raise ValueError(
+            f"labels must have shape {shape}, that of logits {x.shape} without axis {axis}; "
+            f"got {y.shape}"
+        )
+    return y
+
+
+def dense_labels(q: Any, x: Array) -> Array:
+    if type(q) is not np.ndarray:
+        q = np.asarray(q)
+    _real("labels", q)
+    if q.shape != x.shape:
+        raise ValueError(f"labels must have the shape of logits, {x.shape}; got {q.shape}")
+    return q
+
+
+def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int) -> IndexError:
+    """What to say about the first label out of range."""
+    bad = (y < 0) | (y >= num_classes)
+    if u is not None:
+        bad &= u != 0
+    if ignore is not None:
+        bad &= y != ignore
+    position = np.unravel_index(np.argmax(bad), bad.shape)
+    allowed = f"[0, {num_classes})" + (f" or equal ignore_index={ignore}" if ignore is not None else "")
+    place = ", ".join(str(int(k)) for k in position)
+    return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
+
+
+def _real(name: str, a: Array) -> None:
+    if a.dtype.kind not in "biuf" and a.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must be real numbers; got dtype {a.dtype}")
+
+
+def broadcast(name: str, a: Any, shape: tuple[int, ...], what: str) -> Array | None:
+    """A weight or mask as a (read-only) view of the given shape, never enlarging it."""
+    if a is None:
+        return None
+    if type(a) is not np.ndarray:
+        a = np.asarray(a)
+    if name == "where":
+        if a.dtype != np.bool_:
+            raise TypeError(f"where must be bool; got dtype {a.dtype}")
+    else:
+        _real(name, a)
+    if a.shape == shape:
+        return a
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must broadcast to the shape of the {what}, {shape}; got {a.shape}"
+        ) from None
+
+
+def class_weight(w: Any, num_classes: int) -> Array | None:
+    if w is None:
+        return None
+    w = np.asarray(w)
+    _real("class_weight", w)
+    if w.shape != (num_classes,):
+        raise ValueError(
+            f"class_weight must have shape ({num_classes},), one weight per class; got {w.shape}"
+        )
+    return w
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, (float, int, numbers.Real)):
+        raise TypeError(f"{name} must be a real number; got {value!r}")
+    value = float(value)
+    if not low <= value <= high:
+        allowed = f"lie in [{low:g}, {high:g}]" if high < np.finfo(float).max else "be finite"
+        raise ValueError(f"{name} must {allowed}; got {value:g}")
+    return value
+
+
+def finite(name: str, value: Any) -> float:
+    limit = float(np.finfo(float).max)
+    return number(name, value, -limit, limit)
+
+
+def ignore_index(value: Any, dtype: DType) -> int | None:
+    """The label to skip, or None where no label of this dtype can be it."""
+    if value is None:
+        return None
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer or None; got {value!r}") from None
+    limits = np.iinfo(dtype)
+    return value if limits.min <= value <= limits.max else None
+
+
+def reduction(value: Any) -> str:
+    if value not in REDUCTIONS:
+        raise ValueError(
+            f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {value!r}"
+        )
+    return str(value)
+
+
+def upstream(value: Any, shape: tuple[int, ...]) -> Array | None:
+    if value is None:
+        return None
+    value = np.asarray(value)
+    _real("upstream", value)
+    if value.shape != shape:
+        raise ValueError(
+            f"upstream must have the shape of the returned loss, {shape}; got {value.shape}"
+        )
+    return value
+
+
+def output(name: str, a: Any, shape: tuple[int, ...], *dtypes: DType) -> Array | None:
+    """An array to write into: exact shape, one of the dtypes, writeable, no shared elements."""
+    if a is None:
+        return None
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array or None; got {type(a).__name__}")
+    if a.dtype not in dtypes:
+        allowed = " or ".join(dict.fromkeys(map(str, dtypes)))
+        raise TypeError(f"{name} must have dtype {allowed}; got {a.dtype}")
+    if a.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {a.shape}")
+    if not a.flags.writeable:
+        raise ValueError(f"{name} must be writeable; got a read-only array")
+    if not a.flags.forc and a.size > 1:
+        reach = a.itemsize
+        for stride, size in sorted((abs(s), n) for s, n in zip(a.strides, a.shape) if n > 1):
+            if stride < reach:
+                raise ValueError(f"{name} must not overlap itself; got strides {a.strides}")
+            reach = stride * size
+    return a
+
+
+def apart(
+    outputs: dict[str, Array | None], inputs: dict[str, Array | None], same: tuple[str, str] | None
+) -> None:
+    """No output may share memory with another array; ``same`` may be one and the same."""
+    seen: dict[str, Array | None] = dict(inputs)
+    for name, a in outputs.items():
+        if a is None:
+            continue
+        for other, b in seen.items():
+            if b is None or not np.may_share_memory(a, b):
+                continue
+            if same == (name, other) and _is_same(a, b):
+                continue
+            try:
+                shared = np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+            except np.exceptions.TooHardError:
+                shared = True
+            if shared:
+                but = f" unless it is {other} itself" if same == (name, other) else ""
+                raise ValueError(f"{name} must not overlap {other}{but}; got overlapping arrays")
+        seen[name] = a
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.strides == b.strides
+        and a.shape == b.shape
+        and a.dtype == b.dtype
+    )

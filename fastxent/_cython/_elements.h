@@ -1,0 +1,216 @@
+/* Elements of arrays, whatever their dtype, byte order or alignment; and the few
+ * operations that Cython cannot write: bit casts, prefetch, streaming stores. */
+#ifndef FASTXENT_ELEMENTS_H
+#define FASTXENT_ELEMENTS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__) || defined(_M_X64)
+#include <immintrin.h>
+#define FX_X86 1
+#endif
+
+/* Element kinds.  SWAPPED and MISALIGNED are flags: such an element is only reached
+ * through element_get and element_put. */
+enum {
+    KIND_BOOL, KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64,
+    KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_LONG,
+    KIND_SWAPPED = 32, KIND_MISALIGNED = 64
+};
+
+static inline int32_t bits_of_float(float v) { int32_t b; memcpy(&b, &v, 4); return b; }
+static inline float float_of_bits(int32_t b) { float v; memcpy(&v, &b, 4); return v; }
+static inline int64_t bits_of_double(double v) { int64_t b; memcpy(&b, &v, 8); return b; }
+static inline double double_of_bits(int64_t b) { double v; memcpy(&v, &b, 8); return v; }
+
+/* Shifts on unsigned values: a shifted negative number is undefined in C. */
+static inline float scale_float(int32_t b) { return float_of_bits((int32_t)((uint32_t)b << 23)); }
+static inline double scale_double(int64_t b) { return double_of_bits((int64_t)((uint64_t)b << 52)); }
+
+/* binary16 -> binary32 without F16C: shift into place, rescale the exponent (which also
+ * normalises subnormals), restore infinities and NaNs. */
+static inline float float_of_half(uint16_t h) {
+    uint32_t body = (uint32_t)(h & 0x7fffu);
+    float v = float_of_bits((int32_t)(body << 13)) * 0x1p112f;
+    uint32_t bits = (uint32_t)bits_of_float(v);
+    bits |= body >= 0x7c00u ? 0x7f800000u : 0u;
+    return float_of_bits((int32_t)(bits | ((uint32_t)(h & 0x8000u) << 16)));
+}
+
+/* binary32 -> binary16, to nearest even.  The addition of a power of two that is 2^13
+ * times the result's unit makes the adder do the rounding, also for subnormals. */
+static inline uint16_t half_of_float(float v) {
+    uint32_t bits = (uint32_t)bits_of_float(v), body = bits & 0x7fffffffu, unit, half;
+    uint16_t sign = (uint16_t)((bits >> 16) & 0x8000u);
+    if (body >= 0x7f800000u)
+        return (uint16_t)(sign | 0x7c00u | (body > 0x7f800000u ? 0x0200u : 0u));
+    if (body >= 0x477ff000u)
+        return (uint16_t)(sign | 0x7c00u);
+    unit = body >> 23 < 113u ? 113u : body >> 23;
+    half = (uint32_t)bits_of_float(float_of_bits((int32_t)body) + float_of_bits((int32_t)((unit + 13u) << 23)));
+    half -= (unit + 13u) << 23;
+    return (uint16_t)(sign | (half + (unit > 113u ? (unit - 113u) << 10 : 0u)));
+}
+
+static inline float float_of_bfloat(uint16_t h) { return float_of_bits((int32_t)((uint32_t)h << 16)); }
+
+static inline uint16_t bfloat_of_float(float v) {
+    uint32_t bits = (uint32_t)bits_of_float(v);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
+static const uint8_t element_size[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8, sizeof(long double)};
+
+/* Copy one element to a native, aligned place. */
+static inline void element_fetch(const char *p, int kind, void *to) {
+    size_t n = element_size[kind & 31], k;
+    if (kind & KIND_SWAPPED)
+        for (k = 0; k < n; k++) ((char *)to)[k] = p[n - 1 - k];
+    else
+        memcpy(to, p, n);
+}
+
+#define FX_FETCH(type) do { type v; memcpy(&v, raw, sizeof v); return (double)v; } while (0)
+
+static inline double element_get(const char *p, int kind) {
+    char raw[32] = {0};
+    uint16_t h;
+    element_fetch(p, kind, raw);
+    memcpy(&h, raw, 2);
+    switch (kind & 31) {
+    case KIND_BOOL: return raw[0] != 0;
+    case KIND_I8: FX_FETCH(int8_t);
+    case KIND_U8: FX_FETCH(uint8_t);
+    case KIND_I16: FX_FETCH(int16_t);
+    case KIND_U16: FX_FETCH(uint16_t);
+    case KIND_I32: FX_FETCH(int32_t);
+    case KIND_U32: FX_FETCH(uint32_t);
+    case KIND_I64: FX_FETCH(int64_t);
+    case KIND_U64: FX_FETCH(uint64_t);
+    case KIND_F16: return float_of_half(h);
+    case KIND_BF16: return float_of_bfloat(h);
+    case KIND_F32: FX_FETCH(float);
+    case KIND_F64: FX_FETCH(double);
+    default: FX_FETCH(long double);
+    }
+}
+
+#undef FX_FETCH
+#define FX_FETCH(type) do { type v; memcpy(&v, raw, sizeof v); return (int64_t)v; } while (0)
+
+/* A label in its own dtype.  uint64 beyond 2^63 comes out negative: out of any range. */
+static inline int64_t element_label(const char *p, int kind) {
+    char raw[32] = {0};
+    element_fetch(p, kind, raw);
+    switch (kind & 31) {
+    case KIND_I8: FX_FETCH(int8_t);
+    case KIND_U8: FX_FETCH(uint8_t);
+    case KIND_I16: FX_FETCH(int16_t);
+    case KIND_U16: FX_FETCH(uint16_t);
+    case KIND_I32: FX_FETCH(int32_t);
+    case KIND_U32: FX_FETCH(uint32_t);
+    default: FX_FETCH(int64_t);
+    }
+}
+
+#undef FX_FETCH
+
+static inline void element_put(char *p, int kind, double value) {
+    char raw[16];
+    size_t n = element_size[kind & 31] & 15, k;
+    float f = (float)value;
+    uint16_t h;
+    switch (kind & 31) {
+    case KIND_F16: h = half_of_float(f); memcpy(raw, &h, 2); break;
+    case KIND_BF16: h = bfloat_of_float(f); memcpy(raw, &h, 2); break;
+    case KIND_F32: memcpy(raw, &f, 4); break;
+    default: memcpy(raw, &value, 8); break;
+    }
+    if (kind & KIND_SWAPPED)
+        for (k = 0; k < n; k++) p[k] = raw[n - 1 - k];
+    else
+        memcpy(p, raw, n);
+}
+
+/* Contiguous half <-> float, in the widest form that the target has. */
+static inline void widen_half(const char *p, ptrdiff_t n, float *to) {
+    ptrdiff_t k = 0;
+    uint16_t h;
+#if defined(__AVX512F__)
+    for (; k + 16 <= n; k += 16)
+        _mm512_storeu_ps(to + k, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 2 * k))));
+#elif defined(__F16C__)
+    for (; k + 8 <= n; k += 8)
+        _mm256_storeu_ps(to + k, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 2 * k))));
+#endif
+    for (; k < n; k++) { memcpy(&h, p + 2 * k, 2); to[k] = float_of_half(h); }
+}
+
+static inline void narrow_half(const float *from, ptrdiff_t n, char *p) {
+    ptrdiff_t k = 0;
+    uint16_t h;
+#if defined(__AVX512F__)
+    for (; k + 16 <= n; k += 16)
+        _mm256_storeu_si256((__m256i *)(p + 2 * k), _mm512_cvtps_ph(_mm512_loadu_ps(from + k), 0));
+#elif defined(__F16C__)
+    for (; k + 8 <= n; k += 8)
+        _mm_storeu_si128((__m128i *)(p + 2 * k), _mm256_cvtps_ph(_mm256_loadu_ps(from + k), 0));
+#endif
+    for (; k < n; k++) { h = half_of_float(from[k]); memcpy(p + 2 * k, &h, 2); }
+}
+
+static inline void widen_bfloat(const char *p, ptrdiff_t n, float *to) {
+    ptrdiff_t k;
+    uint16_t h;
+    for (k = 0; k < n; k++) { memcpy(&h, p + 2 * k, 2); to[k] = float_of_bfloat(h); }
+}
+
+static inline void narrow_bfloat(const float *from, ptrdiff_t n, char *p) {
+    ptrdiff_t k;
+    uint16_t h;
+    for (k = 0; k < n; k++) { h = bfloat_of_float(from[k]); memcpy(p + 2 * k, &h, 2); }
+}
+
+/* Copy past the cache where the target can: whole 64-byte lines with streaming stores,
+ * the ragged ends with ordinary ones. */
+static inline void stream_copy(const char *from, ptrdiff_t n, char *to) {
+#ifdef FX_X86
+    ptrdiff_t head = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63);
+    if (head > n) head = n;
+    memcpy(to, from, (size_t)head);
+    from += head; to += head; n -= head;
+    for (; n >= 64; n -= 64, from += 64, to += 64) {
+#if defined(__AVX512F__)
+        _mm512_stream_si512((__m512i *)to, _mm512_loadu_si512((const void *)from));
+#elif defined(__AVX2__)
+        _mm256_stream_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+        _mm256_stream_si256((__m256i *)(to + 32), _mm256_loadu_si256((const __m256i *)(from + 32)));
+#else
+        int k;
+        for (k = 0; k < 64; k += 16)
+            _mm_stream_si128((__m128i *)(to + k), _mm_loadu_si128((const __m128i *)(from + k)));
+#endif
+    }
+#endif
+    memcpy(to, from, (size_t)n);
+}
+
+static inline void stream_fence(void) {
+#ifdef FX_X86
+    _mm_sfence();
+#endif
+}
+
+static inline void prefetch(const char *p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p);
+#elif defined(FX_X86)
+    _mm_prefetch(p, _MM_HINT_T0);
+#endif
+}
+
+#endif

@@ -1,0 +1,1336 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""The kernels, compiled once per instruction set from this one source.
+
+Each kernel binds arrays that exist and returns a ``Job``; ``job(first, stop, block)``
+computes the rows ``first <= row < stop`` without the GIL and adds their losses up in
+``total[block]``.  Nothing is allocated, checked or decided here.
+
+A row's work has three parts.  *Scan* walks the classes once and leaves the row's
+statistics: maximum ``m``, ``rest = sum exp(x_k - m)`` over all classes but one maximum,
+``weight = sum c_k`` and ``gap = sum c_k (m - x_k)`` of the classes' coefficients ``c``,
+and how many of these are not zero.  *Finish* turns them into the loss and the three
+numbers ``a, b, k`` of the gradient ``a exp(x - m) - k c`` with its label entry ``b``.
+*Emit* writes the gradient.  Long rows scan piece by piece and merge in between.
+
+Rows come in two shapes.  With contiguous classes one row is walked in blocks, lanes
+across the classes (``scan_row``).  Otherwise, and for few classes, ``TILE`` rows are
+walked together, one row per lane (``scan_tile``).  Explicit lanes vectorise without
+reassociating anything, so the bits do not depend on the compiler's mood.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+
+cdef extern from "_elements.h" nogil:
+    int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
+    int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
+    const uint8_t* element_size
+    int32_t bits_of_float(float)
+    int64_t bits_of_double(double)
+    float scale_float(int32_t)
+    double scale_double(int64_t)
+    double double_of_bits(int64_t)
+    double element_get(const char*, int)
+    int64_t element_label(const char*, int)
+    void element_put(char*, int, double)
+    void widen_half(const char*, Py_ssize_t, float*)
+    void narrow_half(const float*, Py_ssize_t, char*)
+    void widen_bfloat(const char*, Py_ssize_t, float*)
+    void narrow_bfloat(const float*, Py_ssize_t, char*)
+    void stream_copy(const char*, Py_ssize_t, char*)
+    void stream_fence()
+    void prefetch(const char*)
+    double INFINITY
+    double NAN
+
+cdef extern from "string.h" nogil:
+    void* memcpy(void*, const void*, size_t)
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    LANES = 64          # classes per group: four 512-bit vectors of floats
+    BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
+    TILE = 64           # rows per tile
+    DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
+    SMALL = 32          # up to this many contiguous classes go by tiles
+
+cdef enum Op:
+    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE
+
+cdef enum Phase:
+    ALL, SCAN, FINISH
+
+cdef enum:
+    N_STATS = 5         # max, rest, weight, gap, nonzero
+
+
+# ---------------------------------------------------------------- arrays
+
+cdef struct View:
+    char* data          # NULL: absent
+    Py_ssize_t outer, classes, inner    # strides in bytes
+    int kind
+
+
+cdef inline Py_ssize_t distance(Py_ssize_t stride) noexcept nogil:
+    return -stride if stride < 0 else stride
+
+
+cdef inline double at(View* v, Py_ssize_t o, Py_ssize_t i) noexcept nogil:
+    """Element of a per-row array."""
+    return element_get(v.data + o * v.outer + i * v.inner, v.kind)
+
+
+cdef inline real* load(int kind, const char* p, Py_ssize_t stride, Py_ssize_t n, real* buf) noexcept nogil:
+    """n elements as contiguous reals: in place if they are, else converted into buf."""
+    cdef Py_ssize_t k
+    if real is float:
+        if kind == KIND_F32:
+            if stride == 4:
+                return <real*>p
+            for k in range(n):
+                buf[k] = (<float*>(p + k * stride))[0]
+            return buf
+        if stride == 2 and kind == KIND_F16:
+            widen_half(p, n, buf)
+            return buf
+        if stride == 2 and kind == KIND_BF16:
+            widen_bfloat(p, n, buf)
+            return buf
+    else:
+        if kind == KIND_F64:
+            if stride == 8:
+                return <real*>p
+            for k in range(n):
+                buf[k] = (<double*>(p + k * stride))[0]
+            return buf
+    for k in range(n):
+        buf[k] = <real>element_get(p + k * stride, kind)
+    return buf
+
+
+cdef inline void store(int kind, char* p, Py_ssize_t stride, Py_ssize_t n, const real* buf,
+                       bint stream) noexcept nogil:
+    cdef Py_ssize_t k
+    if real is float:
+        if kind == KIND_F32:
+            if stride == 4:
+                if stream:
+                    stream_copy(<const char*>buf, n * 4, p)
+                else:
+                    memcpy(p, buf, n * 4)
+                return
+            for k in range(n):
+                (<float*>(p + k * stride))[0] = buf[k]
+            return
+        if stride == 2 and kind == KIND_F16:
+            narrow_half(buf, n, p)
+            return
+        if stride == 2 and kind == KIND_BF16:
+            narrow_bfloat(buf, n, p)
+            return
+    else:
+        if kind == KIND_F64:
+            if stride == 8:
+                if stream:
+                    stream_copy(<const char*>buf, n * 8, p)
+                else:
+                    memcpy(p, buf, n * 8)
+                return
+            for k in range(n):
+                (<double*>(p + k * stride))[0] = buf[k]
+            return
+    for k in range(n):
+        element_put(p + k * stride, kind, buf[k])
+
+
+# ---------------------------------------------------------------- exp and log1p
+
+# The sum of exponentials is kept times 2^BIAS so that terms which would be subnormal
+# keep their digits: a confident row's loss is as small as exp(-103) in float32.
+cdef enum:
+    BIAS32 = 64
+    BIAS64 = 256
+
+cdef inline int bias_of(real unused) noexcept nogil:
+    if real is float:
+        return BIAS32
+    else:
+        return BIAS64
+
+
+cdef inline int native_kind(real unused) noexcept nogil:
+    if real is float:
+        return KIND_F32
+    else:
+        return KIND_F64
+
+
+cdef inline real low_of(real unused, bint biased) noexcept nogil:
+    """Arguments below this give exactly 0."""
+    if real is float:
+        return <float>-130.0 if biased else <float>-87.3
+    else:
+        return -880.0 if biased else -708.0
+
+
+cdef inline real exponential(real x, int bias, real low) noexcept nogil:
+    """exp(x) 2^bias for x <= 0, and 0 below low; NaN stays NaN.
+
+    x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
+    bits then hold the biased exponent.  The polynomials are minimax with a constant term
+    of 1, so exp(0) is exact: errors 2.6e-9 and 1.8e-17, below the rounding.
+    """
+    cdef real magic, t, n, r, p
+    if real is float:
+        magic = <float>(12582912.0 + 127.0 + bias)
+        t = x * <float>1.44269504088896340736 + magic
+        n = t - magic
+        r = x - n * <float>0.693145751953125
+        r = r - n * <float>1.428606765330187045e-06
+        p = <float>0.001406142165670471678
+        p = p * r + <float>0.008379059001234065008
+        p = p * r + <float>0.04166477332800577619
+        p = p * r + <float>0.1666636480929651833
+        p = p * r + <float>0.50000004357439514633
+        p = p * r + <float>1.0000000497966637157
+        p = p * r + <float>1.0
+        p = p * scale_float(bits_of_float(t))
+    else:
+        magic = 6755399441055744.0 + 1023.0 + bias
+        t = x * 1.44269504088896340736 + magic
+        n = t - magic
+        r = x - n * 0.693147180369123816490
+        r = r - n * 1.90821492927058770002e-10
+        p = 2.2981327629803854853e-8
+        p = p * r + 2.7626365496795405925e-7
+        p = p * r + 2.7564261910464542619e-6
+        p = p * r + 0.000024801504345599314541
+        p = p * r + 0.0001984126147460782343
+        p = p * r + 0.0013888888932470989582
+        p = p * r + 0.0083333333377286560314
+        p = p * r + 0.041666666666573264409
+        p = p * r + 0.16666666666657264815
+        p = p * r + 0.50000000000000056003
+        p = p * r + 1.0000000000000005616
+        p = p * r + 1.0
+        p = p * scale_double(bits_of_double(t))
+    return <real>0.0 if x < low else p
+
+
+cdef inline double exp64(double x) noexcept nogil:
+    return exponential(x, 0, -708.0)
+
+
+cdef inline double log1p64(double s) noexcept nogil:
+    """log(1 + s) for s >= 0, relative error about 1 ulp; branch-free.
+
+    1 + s = 2^k (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; the rounding of 1 + s is
+    given back as c / (1 + s).  log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series,
+    with f - f^2/2 split off so that small s keep every digit.
+    """
+    cdef double u = 1.0 + s
+    cdef double c = s - (u - 1.0)
+    # Adding the distance from sqrt(1/2) to 1 in the exponent's units picks k.
+    cdef int64_t b = bits_of_double(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL)
+    # k becomes a double through the mantissa of 2^52: AVX2 cannot convert 64-bit integers.
+    cdef double k = double_of_bits((b >> 52) | 0x4330000000000000LL) - (4503599627370496.0 + 1023.0)
+    cdef double f = double_of_bits((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0
+    cdef double z = f / (2.0 + f)
+    cdef double w = z * z
+    cdef double h = 0.5 * f * f
+    cdef double p = 2.0 / 21.0
+    p = p * w + 2.0 / 19.0
+    p = p * w + 2.0 / 17.0
+    p = p * w + 2.0 / 15.0
+    p = p * w + 2.0 / 13.0
+    p = p * w + 2.0 / 11.0
+    p = p * w + 2.0 / 9.0
+    p = p * w + 2.0 / 7.0
+    p = p * w + 2.0 / 5.0
+    p = p * w + 2.0 / 3.0
+    p = p * w
+    return k * 0.693147180369123816490 + (
+        f - (h - (z * (h + p) + (k * 1.90821492927058770002e-10 + c / u))))
+
+
+# ---------------------------------------------------------------- what a job is
+
+cdef struct Task:
+    Op op
+    Phase phase
+    View x, y, mask, u, g, w, loss, grad, stats     # y: labels, or the label distribution
+    double* total
+    double e, t, scale
+    int64_t ignore
+    bint has_ignore, single, tiled, stream, in_place
+    Py_ssize_t num_outer, num_classes, num_inner, begin, end     # begin, end: classes walked
+
+
+cdef struct Row:
+    double m, rest, weight, gap, nonzero     # the statistics
+    double share                             # e / C, C being the row's allowed classes
+    double u
+    bint absent, masked                      # masked: no class is allowed
+
+
+cdef struct Coef:
+    double m, a, k, shift                    # gradient a exp(x - m) - k c; log_softmax: shift
+    double entry                             # the label's own gradient entry
+    Py_ssize_t label                         # -1: none
+    bint zero
+
+
+# ---------------------------------------------------------------- lanes across the classes
+
+cdef inline real minus_infinity(real unused) noexcept nogil:
+    return <real>-INFINITY
+
+
+cdef inline void max_group(const real* x, real* lanes) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(LANES):
+        lanes[j] = x[j] if x[j] > lanes[j] else lanes[j]
+
+
+cdef inline void exp_group(const real* x, real m, real* lanes) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef real low = low_of(m, True)
+    for j in range(LANES):
+        lanes[j] += exponential(x[j] - m, bias_of(m), low)
+
+
+cdef inline void exp_group_ties(const real* x, real m, real* lanes, real* ties) noexcept nogil:
+    """As exp_group without the entries that equal m, which are counted instead."""
+    cdef Py_ssize_t j
+    cdef real v, low = low_of(m, True)
+    for j in range(LANES):
+        v = exponential(x[j] - m, bias_of(m), low)
+        lanes[j] += <real>0.0 if x[j] == m else v
+        ties[j] += <real>1.0 if x[j] == m else <real>0.0
+
+
+cdef inline Py_ssize_t padded(const real* x, Py_ssize_t n, real* group) noexcept nogil:
+    """The ragged end of a block as a whole group, filled up with -inf; its start."""
+    cdef Py_ssize_t j, whole = n - n % LANES
+    for j in range(LANES):
+        group[j] = minus_infinity(group[0])
+    memcpy(group, x + whole, (n - whole) * sizeof(real))
+    return whole
+
+
+cdef inline double lane_sum(const real* lanes) noexcept nogil:
+    """Sum of the lanes in double precision, always in the same order."""
+    cdef double part[8]
+    cdef Py_ssize_t j, k
+    for j in range(8):
+        part[j] = lanes[j]
+    for k in range(1, LANES // 8):
+        for j in range(8):
+            part[j] += lanes[8 * k + j]
+    return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]))
+
+
+cdef real block_max(const real* x, Py_ssize_t n) noexcept nogil:
+    """Largest element; NaN never wins."""
+    cdef real lanes[LANES]
+    cdef real group[LANES]
+    cdef Py_ssize_t g, j, k, whole = n - n % LANES
+    cdef real m = minus_infinity(x[0])
+    for j in range(LANES):
+        lanes[j] = m
+    for g in range(whole // LANES):
+        k = g * LANES
+        max_group(x + k, lanes)
+    if whole < n:
+        padded(x, n, group)
+        max_group(group, lanes)
+    for j in range(LANES):
+        m = lanes[j] if lanes[j] > m else m
+    return m
+
+
+cdef double block_sum(const real* x, Py_ssize_t n, real m, const char* ahead) noexcept nogil:
+    """Sum of exp(x - m), times 2^BIAS; fetches the bytes from ahead meanwhile."""
+    cdef real lanes[LANES]
+    cdef real group[LANES]
+    cdef Py_ssize_t g, j, k, whole = n - n % LANES
+    for j in range(LANES):
+        lanes[j] = 0
+    for g in range(whole // LANES):
+        k = g * LANES
+        if ahead != NULL:
+            for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
+                prefetch(ahead + k * <Py_ssize_t>sizeof(real) + 64 * j)
+        exp_group(x + k, m, lanes)
+    if whole < n:
+        padded(x, n, group)
+        exp_group(group, m, lanes)
+    return lane_sum(lanes)
+
+
+cdef double block_sum_ties(const real* x, Py_ssize_t n, real m, double* ties, const char* ahead) noexcept nogil:
+    cdef real lanes[LANES]
+    cdef real count[LANES]
+    cdef real group[LANES]
+    cdef Py_ssize_t g, j, k, whole = n - n % LANES
+    for j in range(LANES):
+        lanes[j] = 0
+        count[j] = 0
+    for g in range(whole // LANES):
+        k = g * LANES
+        if ahead != NULL:
+            for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
+                prefetch(ahead + k * <Py_ssize_t>sizeof(real) + 64 * j)
+        exp_group_ties(x + k, m, lanes, count)
+    if whole < n:
+        padded(x, n, group)
+        exp_group_ties(group, m, lanes, count)
+    ties[0] += lane_sum(count)
+    return lane_sum(lanes)
+
+
+cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
+    """Adds sum c, sum c (m - x) and the number of c != 0 to the row; 0 x anything is 0."""
+    cdef real weight[LANES]
+    cdef real gap[LANES]
+    cdef real count[LANES]
+    cdef Py_ssize_t g, j, k, whole = n - n % LANES
+    cdef real v
+    for j in range(LANES):
+        weight[j] = 0
+        gap[j] = 0
+        count[j] = 0
+    for g in range(whole // LANES):
+        k = g * LANES
+        for j in range(LANES):
+            v = c[k + j] * (m - x[k + j])
+            weight[j] += c[k + j]
+            gap[j] += <real>0.0 if c[k + j] == 0 else v
+            count[j] += <real>0.0 if c[k + j] == 0 else <real>1.0
+    for j in range(n - whole):
+        if c[whole + j] != 0:
+            weight[j] += c[whole + j]
+            gap[j] += c[whole + j] * (m - x[whole + j])
+            count[j] += 1
+    row.weight += lane_sum(weight)
+    row.gap += lane_sum(gap)
+    row.nonzero += lane_sum(count)
+
+
+cdef double block_gap_plain(const real* x, Py_ssize_t n, real m) noexcept nogil:
+    """Sum of m - x."""
+    cdef real gap[LANES]
+    cdef Py_ssize_t g, j, k, whole = n - n % LANES
+    for j in range(LANES):
+        gap[j] = 0
+    for g in range(whole // LANES):
+        k = g * LANES
+        for j in range(LANES):
+            gap[j] += m - x[k + j]
+    for j in range(n - whole):
+        gap[j] += m - x[whole + j]
+    return lane_sum(gap)
+
+
+cdef enum:
+    VECTOR = 16         # the widest vector of floats
+
+
+cdef void block_exp(const real* x, Py_ssize_t n, real m, real a, real k, real* dst) noexcept nogil:
+    """dst = a exp(x - m) - k.  The ragged end goes through a whole vector, not one by one."""
+    cdef real end[VECTOR]
+    cdef Py_ssize_t j, whole = n - n % VECTOR
+    cdef real low = low_of(m, False)
+    for j in range(whole):
+        dst[j] = a * exponential(x[j] - m, 0, low) - k
+    if whole < n:
+        for j in range(VECTOR):
+            end[j] = m
+        memcpy(end, x + whole, (n - whole) * sizeof(real))
+        for j in range(VECTOR):
+            end[j] = a * exponential(end[j] - m, 0, low) - k
+        memcpy(dst + whole, end, (n - whole) * sizeof(real))
+
+
+cdef void block_exp_less(const real* x, const real* c, Py_ssize_t n, real m, real a, real k,
+                         real* dst) noexcept nogil:
+    """dst = a exp(x - m) - k c."""
+    cdef real end[VECTOR]
+    cdef Py_ssize_t j, whole = n - n % VECTOR
+    cdef real low = low_of(m, False)
+    for j in range(whole):
+        dst[j] = a * exponential(x[j] - m, 0, low) - k * c[j]
+    if whole < n:
+        for j in range(VECTOR):
+            end[j] = m
+        memcpy(end, x + whole, (n - whole) * sizeof(real))
+        for j in range(VECTOR):
+            end[j] = a * exponential(end[j] - m, 0, low)
+        for j in range(n - whole):
+            dst[whole + j] = end[j] - k * c[whole + j]
+
+
+cdef void block_log(const real* x, Py_ssize_t n, real m, real r, real* dst) noexcept nogil:
+    """dst = (x - m) - r."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        dst[j] = (x[j] - m) - r
+
+
+cdef inline Py_ssize_t count_allowed(Task* t, Py_ssize_t o, Py_ssize_t i) noexcept nogil:
+    cdef const char* p = t.mask.data + o * t.mask.outer + i * t.mask.inner
+    cdef Py_ssize_t c, n = 0
+    for c in range(t.num_classes):
+        n += p[c * t.mask.classes] != 0
+    return n
+
+
+cdef inline void open_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcept nogil:
+    """What is known before the logits are read."""
+    cdef Py_ssize_t allowed = t.num_classes
+    row.m = -INFINITY
+    row.rest = 0
+    row.weight = 0
+    row.gap = 0
+    row.nonzero = 0
+    row.share = 0
+    row.u = 1.0
+    row.absent = False
+    row.masked = False
+    if t.u.data != NULL:
+        row.u = at(&t.u, o, i)
+        row.absent = row.u == 0
+    if t.op == INDEX and t.has_ignore:
+        row.absent |= element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind) == t.ignore
+    if row.absent:
+        return
+    if t.mask.data != NULL:
+        allowed = count_allowed(t, o, i)
+        row.masked = allowed == 0
+    if t.e != 0 and allowed > 0:
+        row.share = t.e / allowed
+
+
+cdef inline void close_row(Row* row, double ties) noexcept nogil:
+    """From the sum over all entries below the maximum to the rest."""
+    if ties > 0 and row.m != -INFINITY:
+        row.rest += ties - 1
+
+
+cdef inline void write_stats(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef double* p = <double*>(t.stats.data + o * t.stats.outer + i * t.stats.inner)
+    p[0] = row.m
+    p[1] = row.rest
+    p[2] = row.weight
+    p[3] = row.gap
+    p[4] = row.nonzero
+
+
+cdef inline void read_stats(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcept nogil:
+    cdef double* p = <double*>(t.stats.data + o * t.stats.outer + i * t.stats.inner)
+    row.m = p[0]
+    row.rest = p[1]
+    row.weight = p[2]
+    row.gap = p[3]
+    row.nonzero = p[4]
+
+
+cdef inline bint has_coefficients(Task* t) noexcept nogil:
+    return t.op == DENSE or (t.op == INDEX and t.e != 0)
+
+
+# ---------------------------------------------------------------- finish
+
+cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef* coef) noexcept nogil:
+    """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers.
+
+    With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
+    nothing cancels.  1 - p of the label is the sum of the others.
+    """
+    cdef double lse = row.m + r
+    cdef double loss = 0, hard = 0, wy = 1, p, d, other, a, g
+    cdef Py_ssize_t y
+    cdef bint allowed = True
+    cdef bint broken = not row.masked and (row.m == INFINITY or row.m == -INFINITY)
+    cdef bint smooth = row.nonzero > 0
+    coef.m = 0 if row.m == -INFINITY else row.m
+    coef.k = 0
+    coef.label = -1
+    coef.entry = 0
+    coef.shift = r
+    coef.zero = False
+
+    if t.op == LOGSUMEXP:
+        return lse
+    if t.op == SOFTMAX or t.op == LOG_SOFTMAX:
+        coef.zero = row.masked
+        coef.a = 1.0 / (1.0 + row.rest)
+        if broken:
+            coef.a = NAN
+            coef.shift = NAN
+        return 0
+
+    coef.zero = True
+    coef.a = 0
+    if row.absent:
+        return 0
+    if t.op == INDEX:
+        y = <Py_ssize_t>element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
+        if t.w.data != NULL:
+            wy = element_get(t.w.data + y * t.w.classes, t.w.kind)
+        hard = (1.0 - t.e) * wy
+        if hard == 0 and not smooth and t.t == 0:
+            return 0
+        if t.mask.data != NULL:
+            allowed = (t.mask.data + o * t.mask.outer + i * t.mask.inner + y * t.mask.classes)[0] != 0
+        d = INFINITY
+        if allowed:
+            d = row.m - element_get(
+                t.x.data + o * t.x.outer + y * t.x.classes + i * t.x.inner, t.x.kind)
+        if hard != 0:
+            loss += hard * (d + r)
+        if smooth:
+            loss += row.share * (row.weight * r + row.gap)
+        a = hard + row.share * row.weight
+    else:
+        if not smooth and t.t == 0:
+            return 0
+        if smooth:
+            loss += row.weight * r + row.gap
+        a = row.weight
+    if t.t != 0:
+        loss += t.t * lse * lse
+    if row.masked:
+        return row.u * INFINITY
+    if broken:
+        loss = NAN
+
+    # The gradient's scale: sample weight, upstream gradient, reduction.
+    g = t.scale
+    if t.g.data != NULL:
+        g *= at(&t.g, o, i)
+    if g == 0 or t.grad.data == NULL:
+        return row.u * loss
+    g *= row.u
+    coef.zero = False
+    if t.t != 0:
+        a += 2.0 * t.t * lse
+    if broken:
+        a = NAN
+    coef.a = g * a / (1.0 + row.rest)
+    if t.op == DENSE:
+        coef.k = g
+    else:
+        coef.k = g * row.share
+        if allowed:
+            p = exp64(-d) / (1.0 + row.rest)
+            other = row.rest / (1.0 + row.rest) if d == 0 else (1.0 + row.rest - exp64(-d)) / (1.0 + row.rest)
+            # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
+            coef.entry = g * ((a - hard) * p - row.share * wy - hard * other)
+            coef.label = y
+    return row.u * loss
+
+
+# ---------------------------------------------------------------- rows with contiguous classes
+
+cdef inline real* load_logits(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
+                              real* buf) noexcept nogil:
+    """Logits of n classes; masked ones are -inf."""
+    cdef real* x = load(t.x.kind, t.x.data + o * t.x.outer + i * t.x.inner + c * t.x.classes,
+                        t.x.classes, n, buf)
+    cdef const char* p
+    cdef Py_ssize_t j
+    if t.mask.data != NULL:
+        p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+        for j in range(n):
+            buf[j] = x[j] if p[j * t.mask.classes] != 0 else minus_infinity(buf[0])
+        return buf
+    return x
+
+
+cdef inline real* load_coefs(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c,
+                             Py_ssize_t n, real* buf, real* extra) noexcept nogil:
+    """Coefficients of n classes: w for index labels, w ((1-e) q + e/C) for dense ones.
+
+    NULL stands for all ones.
+    """
+    cdef real* w = NULL
+    cdef real* q
+    cdef const char* p = NULL
+    cdef Py_ssize_t j
+    cdef real keep = <real>(1.0 - t.e), share = <real>row.share
+    if t.w.data != NULL:
+        w = load(t.w.kind, t.w.data + c * t.w.classes, t.w.classes, n, extra)
+    if t.mask.data != NULL:
+        p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+    if t.op == DENSE:
+        q = load(t.y.kind, t.y.data + o * t.y.outer + i * t.y.inner + c * t.y.classes,
+                 t.y.classes, n, buf)
+        if t.e != 0:
+            for j in range(n):
+                buf[j] = (<real>0.0 if keep == 0 else keep * q[j]) + (
+                    share if p == NULL or p[j * t.mask.classes] != 0 else <real>0.0)
+            q = buf
+        if w != NULL:
+            for j in range(n):
+                buf[j] = <real>0.0 if w[j] == 0 or q[j] == 0 else w[j] * q[j]
+            q = buf
+        return q
+    if p != NULL:
+        for j in range(n):
+            buf[j] = (<real>1.0 if w == NULL else w[j]) if p[j * t.mask.classes] != 0 else <real>0.0
+        return buf
+    return w
+
+
+cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) noexcept nogil:
+    cdef real bx[BLOCK]
+    cdef real bc[BLOCK]
+    cdef real bw[BLOCK]
+    cdef real* x
+    cdef real* c
+    cdef const char* ahead
+    cdef double ties = 0, total
+    cdef double unscale = scale_double(1023 - bias_of(unused))
+    cdef Py_ssize_t b, k, n
+    cdef real m = minus_infinity(unused), new, base
+    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
+        k = t.begin + b * BLOCK
+        n = min(<Py_ssize_t>BLOCK, t.end - k)
+        x = load_logits(t, o, i, k, n, &bx[0])
+        # Past the row's end comes, as a rule, the next row.
+        ahead = <const char*>(x + n) if x != &bx[0] else NULL
+        new = block_max(x, n)
+        if new > m:
+            if m != minus_infinity(m):
+                row.rest = (row.rest + ties) * exp64(<double>m - <double>new)
+                row.gap += row.weight * (<double>new - <double>m)
+            ties = 0
+            m = new
+        base = <real>0.0 if m == minus_infinity(m) else m
+        if new == m and base == m:
+            total = block_sum_ties(x, n, m, &ties, ahead)
+        else:
+            total = block_sum(x, n, base, ahead)
+        row.rest += total * unscale
+        if has_coefficients(t):
+            c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
+            if c == NULL:
+                row.weight += n
+                row.gap += block_gap_plain(x, n, base)
+                row.nonzero += n
+            else:
+                block_gap(x, c, n, base, row)
+    row.m = m
+    close_row(row, ties)
+
+
+cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real unused) noexcept nogil:
+    cdef real bx[BLOCK]
+    cdef real bc[BLOCK]
+    cdef real bw[BLOCK]
+    cdef real bd[BLOCK]
+    cdef real* x
+    cdef real* c
+    cdef real* d
+    cdef char* to
+    cdef const char* p
+    cdef real nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
+        t.grad.kind == native_kind(unused))
+    cdef Py_ssize_t b, j, k, n
+    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
+        k = t.begin + b * BLOCK
+        n = min(<Py_ssize_t>BLOCK, t.end - k)
+        to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
+        d = <real*>to if direct else &bd[0]
+        if coef.zero:
+            for j in range(n):
+                d[j] = nothing
+        else:
+            x = load_logits(t, o, i, k, n, &bx[0])
+            c = NULL
+            if t.op == DENSE or coef.k != 0:
+                c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
+            if t.op == LOG_SOFTMAX:
+                block_log(x, n, <real>coef.m, <real>coef.shift, d)
+            elif c == NULL:
+                block_exp(x, n, <real>coef.m, <real>coef.a, <real>coef.k, d)
+            else:
+                block_exp_less(x, c, n, <real>coef.m, <real>coef.a, <real>coef.k, d)
+            if k <= coef.label < k + n:
+                d[coef.label - k] = <real>coef.entry
+            if t.mask.data != NULL:
+                p = t.mask.data + o * t.mask.outer + i * t.mask.inner + k * t.mask.classes
+                for j in range(n):
+                    d[j] = d[j] if p[j * t.mask.classes] != 0 else nothing
+        if not direct:
+            store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
+
+
+cdef double run_row(Task* t, Py_ssize_t o, Py_ssize_t i, real unused) noexcept nogil:
+    cdef Row row
+    cdef Coef coef
+    cdef double loss
+    open_row(t, o, i, &row)
+    if t.phase == FINISH:
+        read_stats(t, o, i, &row)
+    elif not row.absent:
+        scan_row(t, o, i, &row, unused)
+    if t.stats.data != NULL and t.phase != FINISH:
+        write_stats(t, o, i, &row)
+    if t.phase == SCAN:
+        return 0
+    loss = finish(t, o, i, &row, log1p64(row.rest), &coef)
+    if t.loss.data != NULL:
+        element_put(t.loss.data + o * t.loss.outer + i * t.loss.inner, t.loss.kind, loss)
+    if t.grad.data != NULL:
+        emit_row(t, o, i, &row, &coef, unused)
+    return loss
+
+
+# ---------------------------------------------------------------- tiles: one row per lane
+
+cdef inline Py_ssize_t pitch(Task* t, View* v) noexcept nogil:
+    """Stride from one row of a tile to the next."""
+    return v.outer if t.num_inner == 1 else v.inner
+
+
+cdef real* load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
+                     Py_ssize_t depth, real* buf, Py_ssize_t* step) noexcept nogil:
+    """depth classes of count rows: class k of row j at [k * step + j].
+
+    In place where rows are contiguous and fill the tile; else copied, the missing rows 0.
+    """
+    cdef real line[TILE]
+    cdef real* q
+    cdef char* p = v.data + o * v.outer + i * v.inner + c * v.classes
+    cdef Py_ssize_t j, k, across = pitch(t, v)
+    if count == TILE and across == sizeof(real) and v.classes % <Py_ssize_t>sizeof(real) == 0 and (
+            v.kind == native_kind(line[0])):
+        step[0] = v.classes // <Py_ssize_t>sizeof(real)
+        return <real*>p
+    step[0] = TILE
+    if count < TILE:
+        for j in range(depth * TILE):
+            buf[j] = 0
+    if distance(v.classes) < distance(across):
+        for j in range(count):
+            q = load(v.kind, p + j * across, v.classes, depth, &line[0])
+            for k in range(depth):
+                buf[k * TILE + j] = q[k]
+    else:
+        for k in range(depth):
+            q = load(v.kind, p + k * v.classes, across, count, buf + k * TILE)
+            if q != buf + k * TILE:
+                memcpy(buf + k * TILE, q, count * sizeof(real))
+    return buf
+
+
+cdef void store_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
+                     Py_ssize_t depth, const real* d) noexcept nogil:
+    cdef real line[TILE]
+    cdef char* p = v.data + o * v.outer + i * v.inner + c * v.classes
+    cdef Py_ssize_t j, k, across = pitch(t, v)
+    if distance(v.classes) < distance(across):
+        for j in range(count):
+            for k in range(depth):
+                line[k] = d[k * TILE + j]
+            store(v.kind, p + j * across, v.classes, depth, &line[0], t.stream)
+    else:
+        for k in range(depth):
+            store(v.kind, p + k * v.classes, across, count, d + k * TILE, t.stream)
+
+
+cdef void load_allowed(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
+                       Py_ssize_t depth, char* allowed) noexcept nogil:
+    cdef const char* p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+    cdef Py_ssize_t j, k, across = pitch(t, &t.mask)
+    for k in range(depth):
+        for j in range(TILE):
+            allowed[k * TILE + j] = 1
+        for j in range(count):
+            allowed[k * TILE + j] = p[k * t.mask.classes + j * across] != 0
+
+
+cdef real* load_logits_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
+                            Py_ssize_t depth, const char* allowed, real* buf,
+                            Py_ssize_t* step) noexcept nogil:
+    """Logits of a tile; masked ones are -inf."""
+    cdef real* x = load_tile(t, &t.x, o, i, count, c, depth, buf, step)
+    cdef Py_ssize_t j, k
+    if t.mask.data == NULL:
+        return x
+    for k in range(depth):
+        for j in range(TILE):
+            buf[k * TILE + j] = x[k * step[0] + j] if allowed[k * TILE + j] else minus_infinity(buf[0])
+    step[0] = TILE
+    return buf
+
+
+cdef real* load_coefs_tile(Task* t, const real* share, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
+                           Py_ssize_t c, Py_ssize_t depth, const char* allowed, real* buf,
+                           Py_ssize_t* step) noexcept nogil:
+    """Coefficients of a tile, as load_coefs."""
+    cdef real* q = NULL
+    cdef Py_ssize_t j, k
+    cdef real keep = <real>(1.0 - t.e), w = 1, v
+    if t.op == DENSE:
+        q = load_tile(t, &t.y, o, i, count, c, depth, buf, step)
+        if t.e == 0 and t.w.data == NULL:
+            return q
+    for k in range(depth):
+        if t.w.data != NULL:
+            w = <real>element_get(t.w.data + (c + k) * t.w.classes, t.w.kind)
+        for j in range(TILE):
+            v = <real>1.0 if t.op == INDEX or allowed[k * TILE + j] else <real>0.0
+            if t.op == DENSE:
+                v = v * share[j] + (<real>0.0 if keep == 0 else keep * q[k * step[0] + j])
+                v = <real>0.0 if v == 0 or w == 0 else v * w
+            else:
+                v = w if allowed[k * TILE + j] else <real>0.0
+            buf[k * TILE + j] = v
+    step[0] = TILE
+    return buf
+
+
+cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* rows,
+                    real unused) noexcept nogil:
+    cdef real bx[BLOCK]
+    cdef real bc[BLOCK]
+    cdef char allowed[BLOCK]
+    cdef real m[TILE]
+    cdef real new[TILE]
+    cdef real base[TILE]
+    cdef real part[TILE]
+    cdef real count_[TILE]
+    cdef real weight[TILE]
+    cdef real gap[TILE]
+    cdef real share[TILE]
+    cdef double rest[TILE]
+    cdef double ties[TILE]
+    cdef double factor
+    cdef real* x
+    cdef real* c
+    cdef real v, low = low_of(unused, True)
+    cdef double unscale = scale_double(1023 - bias_of(unused))
+    cdef Py_ssize_t b, g, j, k, depth, step = TILE, cstep = TILE
+    cdef bint grown
+    for j in range(TILE):
+        m[j] = minus_infinity(unused)
+        rest[j] = 0
+        ties[j] = 0
+        share[j] = <real>rows[j].share if j < count else <real>0.0
+    for j in range(BLOCK):
+        allowed[j] = 1
+    for g in range((t.end - t.begin + DEPTH - 1) // DEPTH):
+        b = t.begin + g * DEPTH
+        depth = min(<Py_ssize_t>DEPTH, t.end - b)
+        if t.mask.data != NULL:
+            load_allowed(t, o, i, count, b, depth, &allowed[0])
+        x = load_logits_tile(t, o, i, count, b, depth, &allowed[0], &bx[0], &step)
+        for j in range(TILE):
+            new[j] = m[j]
+        for k in range(depth):
+            for j in range(TILE):
+                new[j] = x[k * step + j] if x[k * step + j] > new[j] else new[j]
+        grown = False
+        for j in range(TILE):
+            grown |= new[j] > m[j]
+        if grown and b > t.begin:
+            for j in range(TILE):
+                factor = exp64(<double>m[j] - <double>new[j])
+                factor = 1.0 if m[j] == new[j] else factor
+                rest[j] = rest[j] if m[j] == new[j] else (rest[j] + ties[j]) * factor
+                ties[j] = ties[j] if m[j] == new[j] else 0.0
+            for j in range(count):
+                if m[j] != minus_infinity(unused) and new[j] > m[j]:
+                    rows[j].gap += rows[j].weight * (<double>new[j] - <double>m[j])
+        for j in range(TILE):
+            m[j] = new[j]
+            base[j] = <real>0.0 if m[j] == minus_infinity(unused) else m[j]
+            part[j] = 0
+            count_[j] = 0
+        for k in range(depth):
+            for j in range(TILE):
+                v = exponential(x[k * step + j] - base[j], bias_of(unused), low)
+                part[j] += <real>0.0 if x[k * step + j] == m[j] else v
+                count_[j] += <real>1.0 if x[k * step + j] == m[j] else <real>0.0
+        for j in range(TILE):
+            rest[j] += part[j] * unscale
+            ties[j] += count_[j]
+        if has_coefficients(t):
+            c = load_coefs_tile(t, &share[0], o, i, count, b, depth, &allowed[0], &bc[0], &cstep)
+            for j in range(TILE):
+                weight[j] = 0
+                gap[j] = 0
+                count_[j] = 0
+            for k in range(depth):
+                for j in range(TILE):
+                    v = c[k * cstep + j] * (base[j] - x[k * step + j])
+                    weight[j] += c[k * cstep + j]
+                    gap[j] += <real>0.0 if c[k * cstep + j] == 0 else v
+                    count_[j] += <real>0.0 if c[k * cstep + j] == 0 else <real>1.0
+            for j in range(count):
+                rows[j].weight += weight[j]
+                rows[j].gap += gap[j]
+                rows[j].nonzero += count_[j]
+    for j in range(count):
+        rows[j].m = m[j]
+        rows[j].rest = rest[j]
+        close_row(&rows[j], ties[j])
+
+
+cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* rows, Coef* coefs,
+                    real unused) noexcept nogil:
+    cdef real bx[BLOCK]
+    cdef real bc[BLOCK]
+    cdef real bd[BLOCK]
+    cdef char allowed[BLOCK]
+    cdef real m[TILE]
+    cdef real a[TILE]
+    cdef real s[TILE]
+    cdef real share[TILE]
+    cdef char zero[TILE]
+    cdef real* x
+    cdef real* c
+    cdef real v, low = low_of(unused, False)
+    cdef real nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef Py_ssize_t b, g, j, k, depth, step = TILE, cstep = TILE
+    cdef bint any_zero = False, any_k = t.op == DENSE
+    for j in range(TILE):
+        m[j] = <real>coefs[j].m if j < count else <real>0.0
+        a[j] = <real>coefs[j].a if j < count else <real>0.0
+        s[j] = <real>0.0
+        if j < count:
+            s[j] = <real>(coefs[j].shift if t.op == LOG_SOFTMAX else coefs[j].k)
+        share[j] = <real>rows[j].share if j < count else <real>0.0
+        zero[j] = coefs[j].zero if j < count else 0
+        any_zero |= zero[j]
+        any_k |= s[j] != 0
+    for j in range(BLOCK):
+        allowed[j] = 1
+    for g in range((t.end - t.begin + DEPTH - 1) // DEPTH):
+        b = t.begin + g * DEPTH
+        depth = min(<Py_ssize_t>DEPTH, t.end - b)
+        if t.mask.data != NULL:
+            load_allowed(t, o, i, count, b, depth, &allowed[0])
+        x = load_logits_tile(t, o, i, count, b, depth, &allowed[0], &bx[0], &step)
+        if t.op == LOG_SOFTMAX:
+            for k in range(depth):
+                for j in range(TILE):
+                    bd[k * TILE + j] = (x[k * step + j] - m[j]) - s[j]
+        elif not any_k or t.op == SOFTMAX:
+            for k in range(depth):
+                for j in range(TILE):
+                    bd[k * TILE + j] = a[j] * exponential(x[k * step + j] - m[j], 0, low)
+        else:
+            c = load_coefs_tile(t, &share[0], o, i, count, b, depth, &allowed[0], &bc[0], &cstep)
+            for k in range(depth):
+                for j in range(TILE):
+                    v = exponential(x[k * step + j] - m[j], 0, low)
+                    bd[k * TILE + j] = a[j] * v - s[j] * c[k * cstep + j]
+        for j in range(count):
+            if b <= coefs[j].label < b + depth:
+                bd[(coefs[j].label - b) * TILE + j] = <real>coefs[j].entry
+        if t.mask.data != NULL or any_zero:
+            for k in range(depth):
+                for j in range(TILE):
+                    if zero[j] or not allowed[k * TILE + j]:
+                        bd[k * TILE + j] = nothing
+        store_tile(t, &t.grad, o, i, count, b, depth, &bd[0])
+
+
+cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real unused) noexcept nogil:
+    cdef Row rows[TILE]
+    cdef Coef coefs[TILE]
+    cdef double r[TILE]
+    cdef double loss, total = 0
+    cdef Py_ssize_t j, di, dj
+    di = 1 if t.num_inner == 1 else 0
+    dj = 1 - di
+    for j in range(count):
+        open_row(t, o + j * di, i + j * dj, &rows[j])
+        if t.phase == FINISH:
+            read_stats(t, o + j * di, i + j * dj, &rows[j])
+    if t.phase != FINISH:
+        scan_tile(t, o, i, count, &rows[0], unused)
+        if t.stats.data != NULL:
+            for j in range(count):
+                write_stats(t, o + j * di, i + j * dj, &rows[j])
+    if t.phase == SCAN:
+        return 0
+    for j in range(TILE):
+        r[j] = rows[j].rest if j < count else 0.0
+    for j in range(TILE):
+        r[j] = log1p64(r[j])
+    for j in range(count):
+        loss = finish(t, o + j * di, i + j * dj, &rows[j], r[j], &coefs[j])
+        total += loss
+        if t.loss.data != NULL:
+            element_put(t.loss.data + (o + j * di) * t.loss.outer + (i + j * dj) * t.loss.inner,
+                        t.loss.kind, loss)
+    if t.grad.data != NULL:
+        emit_tile(t, o, i, count, &rows[0], &coefs[0], unused)
+    return total
+
+
+# ---------------------------------------------------------------- jobs
+
+cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, real unused) noexcept nogil:
+    cdef Py_ssize_t row = first, o, i, count
+    cdef double total = 0
+    while row < stop:
+        o = row // t.num_inner
+        i = row % t.num_inner
+        count = 1
+        if t.tiled:
+            count = min(<Py_ssize_t>TILE, stop - row)
+            if t.num_inner > 1:
+                count = min(count, t.num_inner - i)
+            total += run_tile(t, o, i, count, unused)
+        else:
+            total += run_row(t, o, i, unused)
+        row += count
+    if t.stream:
+        stream_fence()
+    if t.total != NULL:
+        t.total[block] = total
+
+
+cdef int kind_of(Py_buffer* b) except -1:
+    """Element kind from the buffer's format and size."""
+    cdef const char* f = b.format
+    cdef bint swapped = False
+    cdef int kind
+    if f == NULL:
+        return KIND_BF16        # bfloat16 has no format; nothing else without one gets here
+    if f[0] in b"<>=@^!":
+        swapped = f[0] == c">" or f[0] == c"!"
+        f += 1
+    if f[0] == c"?":
+        kind = KIND_BOOL
+    elif f[0] == c"e":
+        kind = KIND_F16
+    elif f[0] == c"f":
+        kind = KIND_F32
+    elif f[0] == c"d":
+        kind = KIND_F64
+    elif f[0] == c"g":
+        kind = KIND_LONG
+    elif f[0] in b"bhilqn":
+        kind = {1: KIND_I8, 2: KIND_I16, 4: KIND_I32, 8: KIND_I64}[b.itemsize]
+    elif f[0] in b"BHILQN":
+        kind = {1: KIND_U8, 2: KIND_U16, 4: KIND_U32, 8: KIND_U64}[b.itemsize]
+    else:
+        raise TypeError(f"no kernel reads elements of format {b.format!r}")
+    return kind | (KIND_SWAPPED if swapped and b.itemsize > 1 else 0)
+
+
+cdef class Job:
+    """Arrays bound to a kernel; calling it computes a range of rows."""
+
+    cdef Task task
+    cdef Py_buffer buffers[10]
+    cdef int held
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.held):
+            PyBuffer_Release(&self.buffers[k])
+
+    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0):
+        with nogil:
+            if self.task.single:
+                run(&self.task, first, stop, block, <float>0)
+            else:
+                run(&self.task, first, stop, block, <double>0)
+
+    cdef Py_buffer* hold(self, array, bint writable) except NULL:
+        cdef Py_buffer* b = &self.buffers[self.held]
+        cdef int flags = PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0)
+        try:
+            PyObject_GetBuffer(array, b, flags | PyBUF_FORMAT)
+        except ValueError:
+            PyObject_GetBuffer(array, b, flags)
+        self.held += 1
+        return b
+
+    cdef int bind(self, View* v, array, bint classes, bint writable=False) except -1:
+        """Layout (outer[, inner]), with classes (outer, classes[, inner])."""
+        cdef Py_buffer* b
+        cdef Py_ssize_t k
+        cdef bint aligned
+        v.data = NULL
+        v.outer = v.classes = v.inner = 0
+        if array is None:
+            return 0
+        b = self.hold(array, writable)
+        v.data = <char*>b.buf
+        v.kind = kind_of(b)
+        aligned = <uintptr_t>b.buf % b.itemsize == 0
+        for k in range(b.ndim):
+            aligned &= b.strides[k] % b.itemsize == 0
+        if not aligned:
+            v.kind |= KIND_MISALIGNED
+        v.outer = b.strides[0]
+        if classes:
+            v.classes = b.strides[1]
+        if b.ndim > 1 + classes:
+            v.inner = b.strides[1 + classes]
+        return 0
+
+    cdef int bind_logits(self, x, mask, stats, int phase, Py_ssize_t begin, Py_ssize_t end) except -1:
+        cdef Task* t = &self.task
+        cdef Py_buffer* b
+        self.bind(&t.x, x, True)
+        b = &self.buffers[self.held - 1]
+        t.num_outer = b.shape[0]
+        t.num_classes = b.shape[1]
+        t.num_inner = b.shape[2] if b.ndim == 3 else 1
+        t.single = t.x.kind & 31 in (KIND_F16, KIND_BF16, KIND_F32)
+        t.tiled = t.num_classes <= SMALL or distance(t.x.classes) > distance(pitch(t, &t.x))
+        self.bind(&t.mask, mask, True)
+        self.bind(&t.stats, stats, False, True)
+        t.phase = <Phase>phase
+        t.begin = begin
+        t.end = end
+        t.scale = 1.0
+        return 0
+
+    cdef int bind_outputs(self, loss, total, grad, bint stream) except -1:
+        cdef Task* t = &self.task
+        self.bind(&t.loss, loss, False, True)
+        self.bind(&t.grad, grad, True, True)
+        t.in_place = t.grad.data != NULL and t.grad.data == t.x.data
+        t.stream = stream
+        if total is not None:
+            t.total = <double*>self.hold(total, True).buf
+        return 0
+
+
+def normalize(x, mask, str kind, out, stats, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+    """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
+    cdef Job job = Job()
+    job.bind_logits(x, mask, stats, phase, begin, end)
+    if kind == "logsumexp":
+        job.task.op = LOGSUMEXP
+        job.bind_outputs(out, None, None, stream)
+    else:
+        job.task.op = SOFTMAX if kind == "softmax" else LOG_SOFTMAX
+        job.bind_outputs(None, None, out, stream)
+    return job
+
+
+cdef Job rows(Op op, x, y, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale,
+              ignore, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+    cdef Job job = Job()
+    job.task.op = op
+    job.bind_logits(x, mask, stats, phase, begin, end)
+    job.bind(&job.task.y, y, op == DENSE)
+    job.bind(&job.task.u, u, False)
+    job.bind(&job.task.g, g, False)
+    job.bind(&job.task.w, w, False)
+    job.task.w.classes = job.task.w.outer
+    job.bind_outputs(loss, total, grad, stream)
+    job.task.e = e
+    job.task.t = t
+    job.task.scale = scale
+    job.task.has_ignore = ignore is not None
+    if ignore is not None:
+        job.task.ignore = ignore
+    return job
+
+
+def rows_index(x, y, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale, ignore,
+               int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+    """Softmax cross entropy with index labels ``y``."""
+    return rows(INDEX, x, y, mask, u, g, w, e, t, loss, total, grad, stats, scale, ignore, phase, begin, end, stream)
+
+
+def rows_dense(x, q, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale,
+               int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+    """Softmax cross entropy with label distributions ``q``."""
+    return rows(DENSE, x, q, mask, u, g, w, e, t, loss, total, grad, stats, scale, None, phase, begin, end, stream)
+
+
+cdef bint labels_pass(Task* t, double* weight, Py_ssize_t* nonzero) noexcept nogil:
+    cdef Py_ssize_t o, i, n = 0
+    cdef int64_t y
+    cdef double u, s = 0
+    cdef bint good = True
+    for o in range(t.num_outer):
+        for i in range(t.num_inner):
+            y = element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
+            if t.has_ignore and y == t.ignore:
+                continue
+            u = at(&t.u, o, i) if t.u.data != NULL else 1.0
+            if u == 0:
+                continue
+            if y < 0 or y >= t.num_classes:
+                good = False
+                continue
+            n += 1
+            s += u * element_get(t.w.data + y * t.w.classes, t.w.kind) if t.w.data != NULL else u
+    weight[0] = s
+    nonzero[0] = n
+    return good
+
+
+cdef bint labels_plain(const char* p, int kind, Py_ssize_t n, int64_t c) noexcept nogil:
+    """Are n contiguous labels all in [0, c)?  Branch-free, so that it vectorises."""
+    cdef Py_ssize_t j
+    cdef int64_t bad = 0
+    cdef int32_t bad32 = 0, c32 = <int32_t>min(c, <int64_t>0x7FFFFFFF)
+    if kind == KIND_I64:
+        for j in range(n):
+            bad |= (<const int64_t*>p)[j] | (c - 1 - (<const int64_t*>p)[j])
+    else:
+        for j in range(n):
+            bad32 |= (<const int32_t*>p)[j] | (c32 - 1 - (<const int32_t*>p)[j])
+    return bad >= 0 and bad32 >= 0
+
+
+def labels(y, u, w, ignore, Py_ssize_t num_classes):
+    """The pass over the labels alone.
+
+    Returns whether every label that counts is in ``[0, num_classes)``, the sum of the
+    sample weight x class weight of those rows, and how many they are.
+    """
+    cdef Job job = Job()
+    cdef Task* t = &job.task
+    cdef Py_buffer* b
+    cdef double weight = 0
+    cdef Py_ssize_t nonzero = 0, n
+    cdef bint good
+    job.bind(&t.y, y, False)
+    b = &job.buffers[0]
+    t.num_outer = b.shape[0]
+    t.num_inner = b.shape[1] if b.ndim == 2 else 1
+    n = t.num_outer * t.num_inner
+    if u is None and w is None and ignore is None and b.ndim == 1 and b.strides[0] == b.itemsize and (
+            t.y.kind == KIND_I64 or t.y.kind == KIND_I32):
+        with nogil:
+            good = labels_plain(t.y.data, t.y.kind, n, num_classes)
+        return good, <double>n, n
+    job.bind(&t.u, u, False)
+    job.bind(&t.w, w, False)
+    t.w.classes = t.w.outer
+    t.num_classes = num_classes
+    t.has_ignore = ignore is not None
+    if ignore is not None:
+        t.ignore = ignore
+    with nogil:
+        good = labels_pass(t, &weight, &nonzero)
+    return good, weight, nonzero

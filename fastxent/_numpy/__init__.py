@@ -1,0 +1,298 @@
+"""The kernels in plain NumPy: the readable reference.
+
+Everything is computed in float64, a few thousand elements at a time.  ``x`` is
+``(outer, C)`` or ``(outer, C, inner)``; what belongs to a row is ``(outer,)`` or
+``(outer, inner)``; ``u`` is the sample weight, ``g`` the upstream gradient, ``scale`` the
+reduction's factor.  Each kernel returns a job; ``job(first, stop, block)`` computes the
+rows ``first <= row < stop`` and puts the sum of their losses into ``total[block]``.
+
+A row's statistics, the columns of ``stats``, are all that its loss needs and can be
+merged from pieces of the row: the maximum ``m``; ``rest = sum exp(x_k - m)`` over all
+classes but one maximum; ``weight = sum c_k``, ``gap = sum c_k (m - x_k)`` and the number
+of non-zero ``c_k``, where ``c`` are the coefficients of the classes in the loss (the
+class weights of smoothed index labels, the weighted and smoothed dense labels).
+With ``d = m - x`` and ``r = log1p(rest)``, ``lse - x_k = d_k + r``: both are >= 0 and
+nothing cancels, however confident the row.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._spec import ALL, FINISH, SCAN
+
+#: Elements worked on at once; a dozen float64 temporaries of this size stay below 1 MB.
+_ELEMENTS = 1 << 13
+
+Array = np.ndarray[Any, Any]
+Job = Callable[..., None]
+
+
+class _Task(NamedTuple):
+    kind: str
+    x: Array
+    mask: Array | None
+    stats: Array | None
+    phase: int
+    begin: int
+    end: int
+    y: Array | None = None
+    u: Array | None = None
+    g: Array | None = None
+    w: Array | None = None
+    e: float = 0.0
+    t: float = 0.0
+    loss: Array | None = None
+    total: Array | None = None
+    grad: Array | None = None
+    scale: float = 1.0
+    ignore: int | None = None
+
+
+def normalize(x, mask, kind, out, stats, phase, begin, end, stream) -> Job:
+    """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
+    outputs = {"loss" if kind == "logsumexp" else "grad": out}
+    return _job(_Task(kind, x, mask, stats, phase, begin, end, **outputs))
+
+
+def rows_index(
+    x, y, mask, u, g, w, e, t, loss, total, grad, stats, scale, ignore, phase, begin, end, stream
+) -> Job:
+    """Softmax cross entropy with index labels ``y``."""
+    return _job(
+        _Task(
+            "index", x, mask, stats, phase, begin, end, y, u, g, w, e, t, loss, total, grad, scale,
+            ignore,
+        )
+    )  # fmt: skip
+
+
+def rows_dense(
+    x, q, mask, u, g, w, e, t, loss, total, grad, stats, scale, phase, begin, end, stream
+) -> Job:
+    """Softmax cross entropy with label distributions ``q``."""
+    return _job(
+        _Task("dense", x, mask, stats, phase, begin, end, q, u, g, w, e, t, loss, total, grad, scale)
+    )
+
+
+def labels(y, u, w, ignore, num_classes: int) -> tuple[bool, float, int]:
+    """Are all labels that count in range; the sum of their weights; their number."""
+    counts = np.ones(y.shape, bool) if u is None else np.asarray(u != 0)
+    if ignore is not None:
+        counts &= _signed(y) != ignore
+    y = _signed(y)[counts]
+    if ((y < 0) | (y >= num_classes)).any():
+        return False, 0.0, 0
+    weights = np.ones(y.shape) if u is None else u[counts].astype(np.float64)
+    if w is not None:
+        weights = weights * w[y].astype(np.float64)
+    return True, float(weights.sum()), y.size
+
+
+def _signed(y: Array) -> Array:
+    # uint64 labels beyond 2^63 wrap to negative ones: out of range, whatever the classes.
+    with np.errstate(all="ignore"):
+        return y.astype(np.int64)
+
+
+def merge(a: Array, b: Array) -> Array:
+    """Statistics of a row from those of two of its pieces."""
+    a, b = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+    with np.errstate(all="ignore"):
+        m = np.maximum(a[0], b[0])
+
+        def moved(piece: Array) -> tuple[Array, Array]:
+            """The whole sum and the gap of a piece, with respect to m."""
+            below = (piece[0] < m) & (piece[0] > -np.inf)
+            factor = np.where(piece[0] < m, np.exp(piece[0] - m), 1.0)
+            gap = piece[3] + np.where(below, piece[2] * (m - piece[0]), 0.0)
+            return (piece[1] + (piece[0] > -np.inf)) * factor, gap
+
+        (sum_a, gap_a), (sum_b, gap_b) = moved(a), moved(b)
+        rest = np.where(a[0] == m, a[1] + sum_b, b[1] + sum_a)
+        return np.stack([m, rest, a[2] + b[2], gap_a + gap_b, a[4] + b[4]], axis=-1)
+
+
+def _job(task: _Task) -> Job:
+    def job(first: int, stop: int, block: int = 0) -> None:
+        with np.errstate(all="ignore"):
+            sums = [_rows(task, rows) for rows in _blocks(task, first, stop)]
+        if task.total is not None:
+            task.total[block] = sum(sums)
+
+    return job
+
+
+def _blocks(task: _Task, first: int, stop: int) -> Iterator[tuple[Any, ...]]:
+    """Cut rows first..stop into (outer,) or (outer, inner) indices of a few rows each."""
+    step = max(1, _ELEMENTS // max(1, task.end - task.begin))
+    if task.x.ndim == 2:
+        for row in range(first, stop, step):
+            yield (slice(row, min(row + step, stop)),)
+        return
+    inner = task.x.shape[2]
+    while first < stop:
+        o, i = divmod(first, inner)
+        n = min(step, stop - first, inner - i)
+        yield o, slice(i, i + n)
+        first += n
+
+
+def _classes(task: _Task) -> Iterator[slice]:
+    for begin in range(task.begin, task.end, _ELEMENTS):
+        yield slice(begin, min(begin + _ELEMENTS, task.end))
+
+
+def _part(array: Array | None, rows: tuple[Any, ...], classes: slice) -> Any:
+    """Some classes of some rows, as a view of shape (rows, classes)."""
+    if array is None:
+        return None
+    return array[rows[0], classes] if len(rows) == 1 else array[rows[0], classes, rows[1]].T
+
+
+def _logits(task: _Task, rows: tuple[Any, ...], classes: slice) -> Array:
+    x = _part(task.x, rows, classes).astype(np.float64)
+    mask = _part(task.mask, rows, classes)
+    return x if mask is None else np.where(mask, x, -np.inf)
+
+
+def _coefficients(task: _Task, rows: tuple[Any, ...], classes: slice, share: Array) -> Array:
+    """The classes' coefficients in the loss: for index labels of its smoothing part."""
+    mask = _part(task.mask, rows, classes)
+    w = 1.0 if task.w is None else task.w[classes].astype(np.float64)
+    if task.kind == "index":
+        c = np.broadcast_to(w, (len(share), classes.stop - classes.start))
+        return c if mask is None else np.where(mask, c, 0.0)
+    q = _part(task.y, rows, classes).astype(np.float64)
+    q = np.where(task.e == 1, 0.0, (1 - task.e) * q)
+    if task.e:
+        q = q + (share[:, None] if mask is None else np.where(mask, share[:, None], 0.0))
+    return np.where((q == 0) | (w == 0), 0.0, w * q)
+
+
+def _scan(task: _Task, rows: tuple[Any, ...], share: Array) -> Array:
+    stats = np.zeros((len(share), 5))
+    stats[:, 0] = -np.inf
+    smooth = task.kind == "dense" or (task.kind == "index" and task.e != 0)
+    for classes in _classes(task):
+        x = _logits(task, rows, classes)
+        m = np.fmax.reduce(x, axis=1, initial=-np.inf)
+        d = np.where(m > -np.inf, m, 0.0)[:, None] - x
+        top = (x == m[:, None]) & (m > -np.inf)[:, None]
+        piece = np.zeros_like(stats)
+        piece[:, 0] = m
+        piece[:, 1] = np.where(top, 0.0, np.exp(-d)).sum(1) + np.maximum(top.sum(1) - 1, 0)
+        if smooth:
+            c = _coefficients(task, rows, classes, share)
+            piece[:, 2] = c.sum(1)
+            piece[:, 3] = np.where(c == 0, 0.0, c * d).sum(1)
+            piece[:, 4] = (c != 0).sum(1)
+        stats = merge(stats, piece)
+    return stats
+
+
+def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
+    """Scan, finish and emit a few rows; the sum of their losses."""
+    whole = slice(0, task.x.shape[1])
+    size = _part(task.x, rows, slice(0, 1)).shape[0]
+    u = np.ones(size) if task.u is None else task.u[rows].astype(np.float64)
+    absent = u == 0
+    y = np.zeros(size, np.int64)
+    if task.kind == "index":
+        y = _signed(task.y[rows])
+        if task.ignore is not None:
+            absent |= y == task.ignore
+        y = np.where(absent, 0, y)
+    allowed = np.full(size, task.x.shape[1])
+    if task.mask is not None:
+        allowed = np.array([np.count_nonzero(row) for row in _part(task.mask, rows, whole)])
+    share = np.where(allowed > 0, task.e / np.maximum(allowed, 1), 0.0)
+
+    if task.phase == FINISH:
+        stats = task.stats[rows]
+    else:
+        stats = _scan(task, rows, share)
+        if task.stats is not None:
+            task.stats[rows] = stats
+        if task.phase == SCAN:
+            return 0.0
+    m, rest, weight, gap, nonzero = stats.T
+    r = np.log1p(rest)
+    lse = m + r
+    masked = allowed == 0
+    broken = ~masked & np.isinf(m)  # an infinite maximum: no softmax
+    base = np.where(m > -np.inf, m, 0.0)[:, None]
+
+    if task.kind == "logsumexp":
+        task.loss[rows] = lse
+        return 0.0
+    if task.kind in ("softmax", "log_softmax"):
+        if task.grad is None:
+            return 0.0
+        nothing = 0.0 if task.kind == "softmax" else -np.inf
+        for classes in _classes(task):
+            x = _logits(task, rows, classes)
+            if task.kind == "softmax":
+                out = np.exp(x - base) / (1 + rest)[:, None]
+            else:
+                out = (x - base) - r[:, None]
+            out[broken] = np.nan
+            _write(task, rows, classes, out, masked, nothing)
+        return 0.0
+
+    # The loss: coefficient times (d + r), term by term.
+    hard = np.zeros(size)
+    d = np.zeros(size)
+    wy = np.ones(size)
+    label_allowed = np.ones(size, bool)
+    if task.kind == "index":
+        wy = wy if task.w is None else task.w[y].astype(np.float64)
+        hard = (1 - task.e) * wy
+        if task.mask is not None:
+            label_allowed = np.array([m_[k] for m_, k in zip(_part(task.mask, rows, whole), y)])
+            label_allowed = label_allowed.astype(bool)
+        label = np.array([x_[k] for x_, k in zip(_part(task.x, rows, whole), y)], np.float64)
+        d = np.where(label_allowed, m - label, np.inf)
+        factor = share
+    else:
+        factor = np.ones(size)
+    smooth = nonzero > 0
+    absent |= (hard == 0) & ~smooth & (task.t == 0)
+    loss = np.where(hard == 0, 0.0, hard * (d + r))
+    loss = loss + np.where(smooth, factor * (weight * r + gap), 0.0)
+    if task.t:
+        loss = loss + task.t * lse**2
+    loss = np.where(masked, np.inf, np.where(broken, np.nan, loss))
+    loss = np.where(absent, 0.0, u * loss)
+    if task.loss is not None:
+        task.loss[rows] = loss
+    if task.grad is not None:
+        # The gradient: a p - k c, with the label's entry by itself.
+        g = np.full(size, task.scale) if task.g is None else task.scale * task.g[rows].astype(float)
+        zero = absent | masked | (g == 0)
+        g = g * u
+        a = hard + factor * weight + (2 * task.t * lse if task.t else 0.0)
+        a = np.where(broken, np.nan, a)
+        p = np.exp(-d) / (1 + rest)
+        other = np.where(d == 0, rest, 1 + rest - np.exp(-d)) / (1 + rest)
+        entry = g * ((a - hard) * p - share * wy - hard * other)
+        for classes in _classes(task):
+            out = (g * a / (1 + rest))[:, None] * np.exp(_logits(task, rows, classes) - base)
+            if task.kind == "dense" or task.e:
+                c = _coefficients(task, rows, classes, share)
+                out = out - (g * factor)[:, None] * c
+            if task.kind == "index":
+                here = np.flatnonzero((classes.start <= y) & (y < classes.stop) & label_allowed)
+                out[here, y[here] - classes.start] = entry[here]
+            _write(task, rows, classes, out, zero, 0.0)
+    return float(loss.sum())
+
+
+def _write(task, rows, classes, out, zero, nothing) -> None:
+    mask = _part(task.mask, rows, classes)
+    out = np.where(zero[:, None] if mask is None else zero[:, None] | ~mask, nothing, out)
+    # Half results come from the float32 one, so that all backends round alike.
+    half = task.grad.dtype.itemsize == 2
+    _part(task.grad, rows, classes)[...] = out.astype(np.float32) if half else out

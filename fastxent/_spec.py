@@ -1,0 +1,145 @@
+"""What each public function is, as data: the one registry.
+
+Tests generate their product from it, benchmarks their parameters, the documentation
+its tables.  Adding a function means adding a record here; a test that walks the
+registry fails until the function has its tests, its benchmark and its page.
+"""
+
+from typing import NamedTuple
+
+#: Floating dtypes of logits, by name.  ``bfloat16`` is recognised by its name only.
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+#: Reductions of a loss; the three means differ in the denominator.
+REDUCTIONS = ("none", "sum", "mean", "size_mean", "nonzero_mean")
+
+#: Phases of a kernel: rows in one go; or their statistics first (so that pieces of a row
+#: can be merged), then everything else from the statistics.
+ALL, SCAN, FINISH = 0, 1, 2
+
+#: Columns of a row's statistics (see ``_numpy``).
+STATS = ("max", "rest", "weight", "gap", "nonzero")
+
+#: Instruction sets of the compiled kernels, best first.
+ISAS = ("v4", "v3", "baseline")
+
+
+class Budget(NamedTuple):
+    """Largest allowed error of one output against the exact result.
+
+    An entry passes if its error is at most ``ulp`` units in the last place of the exact
+    value (plus ``d`` units with ``per_gap``, where ``d`` is the gap from the largest to
+    the next logit if the largest carries label mass, else 0), or at most ``floor32``
+    (``floor64`` in double precision) times the scale named in ``floor_of``.  Half
+    inputs: the float32 result of the widened logits, rounded once.
+    """
+
+    ulp: float
+    per_gap: bool = False
+    floor32: float = 0.0
+    floor64: float = 0.0
+    floor_of: str = ""
+
+
+_LOSS = Budget(4, per_gap=True)
+_LSE = Budget(4, floor_of="ulp of max(|maximum|, |lse|)")
+_LOG_P = Budget(4, per_gap=True)  # -log_softmax is the loss of each class
+_PROB = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="largest probability")
+_GRAD = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="|coefficient of p| x largest probability")
+_LABEL_ENTRY = Budget(4, per_gap=True)
+
+
+class Spec(NamedTuple):
+    """One public function."""
+
+    name: str
+    family: str  # "normalizer", "index" (integer labels) or "dense" (label distributions)
+    formula: str
+    options: tuple[str, ...]  # keyword options beyond ``axis`` and ``out``
+    budgets: dict[str, Budget]  # output -> budget; outputs: value, grad, label_entry
+    invariants: tuple[str, ...]
+    domain: str
+
+    @property
+    def is_loss(self) -> bool:
+        return self.family != "normalizer"
+
+
+_ROW_INVARIANTS = (
+    "shift",  # adding a constant to a row changes nothing (z_loss = 0)
+    "gradient_sum",  # a gradient row sums to 0; with z-loss to 2 g t lse
+    "permutation",  # classes may be renumbered
+    "smoothing_zero",  # label_smoothing=0 is the plain loss
+    "linear_weights",  # linear in sample_weight for "none" and "sum"
+    "one_hot",  # dense with one-hot labels is the index loss
+)
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        Spec(
+            "logsumexp",
+            "normalizer",
+            "lse = log(sum_k exp(x_k))",
+            ("where", "keepdims"),
+            {"value": _LSE},
+            ("shift", "permutation"),
+            "any real x",
+        ),
+        Spec(
+            "softmax",
+            "normalizer",
+            "p_k = exp(x_k - lse)",
+            ("where",),
+            {"value": _PROB},
+            ("shift", "permutation"),
+            "any real x",
+        ),
+        Spec(
+            "log_softmax",
+            "normalizer",
+            "log p_k = x_k - lse",
+            ("where",),
+            {"value": _LOG_P},
+            ("shift", "permutation"),
+            "any real x",
+        ),
+        Spec(
+            "sparse_softmax_cross_entropy",
+            "index",
+            "L = u [(1-e) w_y (lse - x_y) + (e/C) sum_k w_k (lse - x_k) + t lse^2]",
+            (
+                "sample_weight",
+                "class_weight",
+                "ignore_index",
+                "label_smoothing",
+                "z_loss",
+                "where",
+                "reduction",
+            ),
+            {"value": _LOSS, "grad": _GRAD, "label_entry": _LABEL_ENTRY},
+            _ROW_INVARIANTS,
+            "any real x; integer labels in [0, C)",
+        ),
+        Spec(
+            "softmax_cross_entropy",
+            "dense",
+            "q'_k = w_k ((1-e) q_k + e/C);  L = u [sum_k q'_k (lse - x_k) + t lse^2]",
+            ("sample_weight", "class_weight", "label_smoothing", "z_loss", "where", "reduction"),
+            {"value": _LOSS, "grad": _GRAD},
+            _ROW_INVARIANTS,
+            "any real x; real labels of the same shape",
+        ),
+    )
+}
+
+#: Workloads of the speed table: (shape of the logits, class axis).
+WORKLOADS = {
+    "65536x10": ((65536, 10), -1),
+    "4096x1000": ((4096, 1000), -1),
+    "1024x30522": ((1024, 30522), -1),
+    "256x128256": ((256, 128256), -1),
+    "4x21x256x256": ((4, 21, 256, 256), 1),
+    "1x10000000": ((1, 10_000_000), -1),
+    "32x10": ((32, 10), -1),
+}

@@ -2,36 +2,36 @@ from typing import Any, final
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+_Array = np.ndarray[Any, Any]
 
 @final
 class Job:
     def __call__(self, first: int, stop: int, block: int = 0) -> None: ...
 
 def normalize(
-    x: Array,
-    mask: Array | None,
+    x: _Array,
+    mask: _Array | None,
     kind: str,
-    out: Array | None,
-    stats: Array | None,
+    out: _Array | None,
+    stats: _Array | None,
     phase: int,
     begin: int,
     end: int,
     stream: bool,
 ) -> Job: ...
 def rows_index(
-    x: Array,
-    y: Array,
-    mask: Array | None,
-    u: Array | None,
-    g: Array | None,
-    w: Array | None,
+    x: _Array,
+    y: _Array,
+    mask: _Array | None,
+    u: _Array | None,
+    g: _Array | None,
+    w: _Array | None,
     e: float,
     t: float,
-    loss: Array | None,
-    total: Array | None,
-    grad: Array | None,
-    stats: Array | None,
+    loss: _Array | None,
+    total: _Array | None,
+    grad: _Array | None,
+    stats: _Array | None,
     scale: float,
     ignore: int | None,
     phase: int,
@@ -40,18 +40,18 @@ def rows_index(
     stream: bool,
 ) -> Job: ...
 def rows_dense(
-    x: Array,
-    q: Array,
-    mask: Array | None,
-    u: Array | None,
-    g: Array | None,
-    w: Array | None,
+    x: _Array,
+    q: _Array,
+    mask: _Array | None,
+    u: _Array | None,
+    g: _Array | None,
+    w: _Array | None,
     e: float,
     t: float,
-    loss: Array | None,
-    total: Array | None,
-    grad: Array | None,
-    stats: Array | None,
+    loss: _Array | None,
+    total: _Array | None,
+    grad: _Array | None,
+    stats: _Array | None,
     scale: float,
     phase: int,
     begin: int,
@@ -59,5 +59,5 @@ def rows_dense(
     stream: bool,
 ) -> Job: ...
 def labels(
-    y: Array, u: Array | None, w: Array | None, ignore: int | None, num_classes: int
+    y: _Array, u: _Array | None, w: _Array | None, ignore: int | None, num_classes: int
 ) -> tuple[bool, float, int]: ...

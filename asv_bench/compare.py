@@ -688,9 +688,7 @@ def agreement(results: dict[str, Any], grad: bool, dtype: str) -> list[str]:
         mine = sample(result)
         first = first or mine
         for a, b in zip(first, mine, strict=True):
-            if a.size != b.size or not np.allclose(
-                np.sort(a), np.sort(b), rtol=rtol, atol=1e-6 * np.abs(a).max()
-            ):
+            if a.size != b.size or not np.allclose(a, b, rtol=rtol, atol=1e-6 * np.abs(a).max()):
                 odd.append(name)
                 break
     return odd

@@ -10,7 +10,7 @@ A row's work has three parts.  *Scan* walks the classes once and leaves the row'
 statistics: maximum ``m``, ``rest = sum exp(x_k - m)`` over all classes but one maximum,
 ``weight = sum c_k`` and ``gap = sum c_k (m - x_k)`` of the classes' coefficients ``c``,
 and how many of these are not zero.  *Finish* turns them into the loss and the three
-numbers ``a, b, k`` of the gradient ``a exp(x - m) - k c`` with its label entry ``b``.
+numbers of the gradient ``g (a exp(x - m) - c)``, and the label's own entry.
 *Emit* writes the gradient.  Long rows scan piece by piece and merge in between.
 
 Rows come in two shapes.  With contiguous classes one row is walked in blocks, lanes
@@ -29,6 +29,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 
 cdef extern from "_elements.h" nogil:
+    bint HAS_FMA
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
     const uint8_t* element_size
@@ -46,7 +47,12 @@ cdef extern from "_elements.h" nogil:
     void narrow_bfloat(const float*, Py_ssize_t, char*)
     void stream_copy(const char*, Py_ssize_t, char*)
     void stream_fence()
+    double sum_floats(const float*, int)
+    double sum_doubles(const double*, int)
+    float max_floats16(const float*)
+    double max_doubles16(const double*)
     void prefetch(const char*)
+    double fma(double, double, double)
     double INFINITY
     double NAN
 
@@ -60,6 +66,8 @@ ctypedef fused real:
 cdef enum:
     LANES = 64          # classes per group: four 512-bit vectors of floats
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
+    PART = 256          # elements of a block that are searched for its maximum at once
+    PARTS = 9           # at most, in a block: BLOCK / PART and the ragged end
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
     SMALL = 32          # up to this many contiguous classes go by tiles
@@ -162,42 +170,34 @@ cdef enum:
     BIAS32 = 64
     BIAS64 = 256
 
-cdef inline int bias_of(real unused) noexcept nogil:
-    if real is float:
-        return BIAS32
-    else:
-        return BIAS64
+cdef inline double unbias(real unused) noexcept nogil:
+    return scale_double(1023 - BIAS32 if sizeof(real) == 4 else 1023 - BIAS64)
 
 
 cdef inline int native_kind(real unused) noexcept nogil:
-    if real is float:
-        return KIND_F32
-    else:
-        return KIND_F64
+    return KIND_F32 if sizeof(real) == 4 else KIND_F64
 
 
-cdef inline real low_of(real unused, bint biased) noexcept nogil:
-    """Arguments below this give exactly 0."""
-    if real is float:
-        return <float>-130.0 if biased else <float>-87.3
-    else:
-        return -880.0 if biased else -708.0
-
-
-cdef inline real exponential(real x, int bias, real low) noexcept nogil:
-    """exp(x) 2^bias for x <= 0, and 0 below low; NaN stays NaN.
+cdef inline real exponential(real x, bint term) noexcept nogil:
+    """exp(x) for x <= 0; as a term of a sum, exp(x) 2^BIAS.  NaN stays NaN, -inf gives 0.
 
     x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
     bits then hold the biased exponent.  The polynomials are minimax with a constant term
-    of 1, so exp(0) is exact: errors 2.6e-9 and 1.8e-17, below the rounding.
+    of 1, so that exp(0) is exact: errors 2.6e-9 and 1.8e-17.  (One degree less saves no
+    time that could be measured, and a p - q needs the digits.)
     """
-    cdef real magic, t, n, r, p
+    cdef real magic, low, t, n, r, p
     if real is float:
-        magic = <float>(12582912.0 + 127.0 + bias)
+        magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
+        low = <float>-130.0 if term else <float>-87.3
         t = x * <float>1.44269504088896340736 + magic
         n = t - magic
-        r = x - n * <float>0.693145751953125
-        r = r - n * <float>1.428606765330187045e-06
+        if HAS_FMA:
+            # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
+            r = x - n * <float>0.69314718055994530942
+        else:
+            r = x - n * <float>0.693145751953125
+            r = r - n * <float>1.428606765330187045e-06
         p = <float>0.001406142165670471678
         p = p * r + <float>0.008379059001234065008
         p = p * r + <float>0.04166477332800577619
@@ -207,7 +207,8 @@ cdef inline real exponential(real x, int bias, real low) noexcept nogil:
         p = p * r + <float>1.0
         p = p * scale_float(bits_of_float(t))
     else:
-        magic = 6755399441055744.0 + 1023.0 + bias
+        magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
+        low = -880.0 if term else -708.0
         t = x * 1.44269504088896340736 + magic
         n = t - magic
         r = x - n * 0.693147180369123816490
@@ -228,8 +229,51 @@ cdef inline real exponential(real x, int bias, real low) noexcept nogil:
     return <real>0.0 if x < low else p
 
 
+cdef inline real power_and_rest(real x, real* t) noexcept nogil:
+    """exp(x) = s (1 + t) for x <= 0, s a power of two: for what must survive cancellation.
+
+    s times a number is exact and t, at most 0.42, has a small absolute error.
+    """
+    cdef real magic, low, b, n, r, p, s
+    if real is float:
+        magic = <float>(12582912.0 + 127.0)
+        low = <float>-87.3
+        b = x * <float>1.44269504088896340736 + magic
+        n = b - magic
+        r = x - n * <float>0.693145751953125
+        r = r - n * <float>1.428606765330187045e-06
+        p = <float>0.001406142165670471678
+        p = p * r + <float>0.008379059001234065008
+        p = p * r + <float>0.04166477332800577619
+        p = p * r + <float>0.1666636480929651833
+        p = p * r + <float>0.50000004357439514633
+        p = p * r * r + r
+        s = scale_float(bits_of_float(b))
+    else:
+        magic = 6755399441055744.0 + 1023.0
+        low = -708.0
+        b = x * 1.44269504088896340736 + magic
+        n = b - magic
+        r = x - n * 0.693147180369123816490
+        r = r - n * 1.90821492927058770002e-10
+        p = 2.2981327629803854853e-8
+        p = p * r + 2.7626365496795405925e-7
+        p = p * r + 2.7564261910464542619e-6
+        p = p * r + 0.000024801504345599314541
+        p = p * r + 0.0001984126147460782343
+        p = p * r + 0.0013888888932470989582
+        p = p * r + 0.0083333333377286560314
+        p = p * r + 0.041666666666573264409
+        p = p * r + 0.16666666666657264815
+        p = p * r + 0.50000000000000056003
+        p = p * r * r + r
+        s = scale_double(bits_of_double(b))
+    t[0] = <real>0.0 if x < low else p
+    return <real>0.0 if x < low else s
+
+
 cdef inline double exp64(double x) noexcept nogil:
-    return exponential(x, 0, -708.0)
+    return exponential(x, False)
 
 
 cdef inline double log1p64(double s) noexcept nogil:
@@ -285,7 +329,8 @@ cdef struct Row:
 
 
 cdef struct Coef:
-    double m, a, k, shift                    # gradient a exp(x - m) - k c; log_softmax: shift
+    double m, shift                          # log_softmax: (x - m) - shift
+    double g, a, tail                        # gradient g ((a + tail) exp(x - m) - c)
     double entry                             # the label's own gradient entry
     Py_ssize_t label                         # -1: none
     bint zero
@@ -297,107 +342,67 @@ cdef inline real minus_infinity(real unused) noexcept nogil:
     return <real>-INFINITY
 
 
-cdef inline void max_group(const real* x, real* lanes) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(LANES):
-        lanes[j] = x[j] if x[j] > lanes[j] else lanes[j]
-
-
-cdef inline void exp_group(const real* x, real m, real* lanes) noexcept nogil:
-    cdef Py_ssize_t j
-    cdef real low = low_of(m, True)
-    for j in range(LANES):
-        lanes[j] += exponential(x[j] - m, bias_of(m), low)
-
-
-cdef inline void exp_group_ties(const real* x, real m, real* lanes, real* ties) noexcept nogil:
-    """As exp_group without the entries that equal m, which are counted instead."""
-    cdef Py_ssize_t j
-    cdef real v, low = low_of(m, True)
-    for j in range(LANES):
-        v = exponential(x[j] - m, bias_of(m), low)
-        lanes[j] += <real>0.0 if x[j] == m else v
-        ties[j] += <real>1.0 if x[j] == m else <real>0.0
-
-
 cdef inline Py_ssize_t padded(const real* x, Py_ssize_t n, real* group) noexcept nogil:
-    """The ragged end of a block as a whole group, filled up with -inf; its start."""
+    """The ragged end of a block as a whole group, filled up with -inf; where it starts."""
     cdef Py_ssize_t j, whole = n - n % LANES
-    for j in range(LANES):
-        group[j] = minus_infinity(group[0])
-    memcpy(group, x + whole, (n - whole) * sizeof(real))
+    if whole < n:
+        for j in range(LANES):
+            group[j] = minus_infinity(x[0])
+        memcpy(group, x + whole, (n - whole) * sizeof(real))
     return whole
 
 
 cdef inline double lane_sum(const real* lanes) noexcept nogil:
-    """Sum of the lanes in double precision, always in the same order."""
-    cdef double part[8]
-    cdef Py_ssize_t j, k
-    for j in range(8):
-        part[j] = lanes[j]
-    for k in range(1, LANES // 8):
-        for j in range(8):
-            part[j] += lanes[8 * k + j]
-    return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]))
+    if real is float:
+        return sum_floats(lanes, LANES)
+    else:
+        return sum_doubles(lanes, LANES)
 
 
-cdef real block_max(const real* x, Py_ssize_t n) noexcept nogil:
-    """Largest element; NaN never wins."""
+cdef inline real groups_max(const real* x, Py_ssize_t groups) noexcept nogil:
+    """Largest element of some groups; NaN never wins."""
     cdef real lanes[LANES]
-    cdef real group[LANES]
-    cdef Py_ssize_t g, j, k, whole = n - n % LANES
-    cdef real m = minus_infinity(x[0])
+    cdef Py_ssize_t g, j
     for j in range(LANES):
-        lanes[j] = m
-    for g in range(whole // LANES):
-        k = g * LANES
-        max_group(x + k, lanes)
-    if whole < n:
-        padded(x, n, group)
-        max_group(group, lanes)
-    for j in range(LANES):
-        m = lanes[j] if lanes[j] > m else m
-    return m
+        lanes[j] = minus_infinity(x[0])
+    for g in range(groups):
+        for j in range(LANES):
+            lanes[j] = x[g * LANES + j] if x[g * LANES + j] > lanes[j] else lanes[j]
+    for j in range(32):
+        lanes[j] = lanes[j + 32] if lanes[j + 32] > lanes[j] else lanes[j]
+    for j in range(16):
+        lanes[j] = lanes[j + 16] if lanes[j + 16] > lanes[j] else lanes[j]
+    if real is float:
+        return max_floats16(&lanes[0])
+    else:
+        return max_doubles16(&lanes[0])
 
 
-cdef double block_sum(const real* x, Py_ssize_t n, real m, const char* ahead) noexcept nogil:
-    """Sum of exp(x - m), times 2^BIAS; fetches the bytes from ahead meanwhile."""
-    cdef real lanes[LANES]
-    cdef real group[LANES]
-    cdef Py_ssize_t g, j, k, whole = n - n % LANES
-    for j in range(LANES):
-        lanes[j] = 0
-    for g in range(whole // LANES):
-        k = g * LANES
+cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
+                         const char* ahead) noexcept nogil:
+    """Adds exp(x - m) to the lanes and fetches the bytes from ahead meanwhile."""
+    cdef Py_ssize_t g, j
+    for g in range(groups):
         if ahead != NULL:
             for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
-                prefetch(ahead + k * <Py_ssize_t>sizeof(real) + 64 * j)
-        exp_group(x + k, m, lanes)
-    if whole < n:
-        padded(x, n, group)
-        exp_group(group, m, lanes)
-    return lane_sum(lanes)
+                prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
+        for j in range(LANES):
+            lanes[j] += exponential(x[g * LANES + j] - m, True)
 
 
-cdef double block_sum_ties(const real* x, Py_ssize_t n, real m, double* ties, const char* ahead) noexcept nogil:
-    cdef real lanes[LANES]
-    cdef real count[LANES]
-    cdef real group[LANES]
-    cdef Py_ssize_t g, j, k, whole = n - n % LANES
-    for j in range(LANES):
-        lanes[j] = 0
-        count[j] = 0
-    for g in range(whole // LANES):
-        k = g * LANES
+cdef inline void add_exp_ties(const real* x, Py_ssize_t groups, real m, real* lanes, real* ties,
+                              const char* ahead) noexcept nogil:
+    """As add_exp without the elements that equal m, which are counted instead."""
+    cdef Py_ssize_t g, j
+    cdef real v
+    for g in range(groups):
         if ahead != NULL:
             for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
-                prefetch(ahead + k * <Py_ssize_t>sizeof(real) + 64 * j)
-        exp_group_ties(x + k, m, lanes, count)
-    if whole < n:
-        padded(x, n, group)
-        exp_group_ties(group, m, lanes, count)
-    ties[0] += lane_sum(count)
-    return lane_sum(lanes)
+                prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
+        for j in range(LANES):
+            v = exponential(x[g * LANES + j] - m, True)
+            lanes[j] += <real>0.0 if x[g * LANES + j] == m else v
+            ties[j] += <real>1.0 if x[g * LANES + j] == m else <real>0.0
 
 
 cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
@@ -447,38 +452,41 @@ cdef enum:
     VECTOR = 16         # the widest vector of floats
 
 
-cdef void block_exp(const real* x, Py_ssize_t n, real m, real a, real k, real* dst) noexcept nogil:
-    """dst = a exp(x - m) - k.  The ragged end goes through a whole vector, not one by one."""
+cdef void block_exp(const real* x, Py_ssize_t n, real m, real a, real* dst) noexcept nogil:
+    """dst = a exp(x - m).  The ragged end goes through a whole vector, not one by one."""
     cdef real end[VECTOR]
     cdef Py_ssize_t j, whole = n - n % VECTOR
-    cdef real low = low_of(m, False)
     for j in range(whole):
-        dst[j] = a * exponential(x[j] - m, 0, low) - k
+        dst[j] = a * exponential(x[j] - m, False)
     if whole < n:
         for j in range(VECTOR):
             end[j] = m
         memcpy(end, x + whole, (n - whole) * sizeof(real))
         for j in range(VECTOR):
-            end[j] = a * exponential(end[j] - m, 0, low) - k
+            end[j] = a * exponential(end[j] - m, False)
         memcpy(dst + whole, end, (n - whole) * sizeof(real))
 
 
-cdef void block_exp_less(const real* x, const real* c, Py_ssize_t n, real m, real a, real k,
-                         real* dst) noexcept nogil:
-    """dst = a exp(x - m) - k c."""
+cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail, real g) noexcept nogil:
+    """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
+    cdef real t = 0
+    cdef real s = power_and_rest(x - m, &t)
+    return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
+
+
+cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_t n, real m, real a,
+                     real tail, real g, real* dst) noexcept nogil:
+    """dst = g ((a + tail) exp(x - m) - (c + c_tail)); no c_tail if that is NULL."""
     cdef real end[VECTOR]
     cdef Py_ssize_t j, whole = n - n % VECTOR
-    cdef real low = low_of(m, False)
-    for j in range(whole):
-        dst[j] = a * exponential(x[j] - m, 0, low) - k * c[j]
-    if whole < n:
-        for j in range(VECTOR):
-            end[j] = m
-        memcpy(end, x + whole, (n - whole) * sizeof(real))
-        for j in range(VECTOR):
-            end[j] = a * exponential(end[j] - m, 0, low)
-        for j in range(n - whole):
-            dst[whole + j] = end[j] - k * c[whole + j]
+    if c_tail == NULL:
+        for j in range(whole):
+            dst[j] = difference(x[j], m, a, tail, c[j], <real>0.0, g)
+    else:
+        for j in range(whole):
+            dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
+    for j in range(whole, n):
+        dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j] if c_tail != NULL else <real>0.0, g)
 
 
 cdef void block_log(const real* x, Py_ssize_t n, real m, real r, real* dst) noexcept nogil:
@@ -552,6 +560,12 @@ cdef inline bint has_coefficients(Task* t) noexcept nogil:
 
 # ---------------------------------------------------------------- finish
 
+cdef inline double rounding_of_one_plus(double s) noexcept nogil:
+    cdef double total = 1.0 + s
+    cdef double b = total - 1.0
+    return (1.0 - (total - b)) + (s - b)
+
+
 cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef* coef) noexcept nogil:
     """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers.
 
@@ -559,13 +573,14 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
     nothing cancels.  1 - p of the label is the sum of the others.
     """
     cdef double lse = row.m + r
-    cdef double loss = 0, hard = 0, wy = 1, p, d, other, a, g
+    cdef double loss = 0, hard = 0, wy = 1, d = 0, p, other, a, g
     cdef Py_ssize_t y
     cdef bint allowed = True
     cdef bint broken = not row.masked and (row.m == INFINITY or row.m == -INFINITY)
     cdef bint smooth = row.nonzero > 0
     coef.m = 0 if row.m == -INFINITY else row.m
-    coef.k = 0
+    coef.g = 1
+    coef.tail = 0
     coef.label = -1
     coef.entry = 0
     coef.shift = r
@@ -628,17 +643,19 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
         a += 2.0 * t.t * lse
     if broken:
         a = NAN
-    coef.a = g * a / (1.0 + row.rest)
-    if t.op == DENSE:
-        coef.k = g
-    else:
-        coef.k = g * row.share
-        if allowed:
-            p = exp64(-d) / (1.0 + row.rest)
-            other = row.rest / (1.0 + row.rest) if d == 0 else (1.0 + row.rest - exp64(-d)) / (1.0 + row.rest)
-            # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
-            coef.entry = g * ((a - hard) * p - row.share * wy - hard * other)
-            coef.label = y
+    coef.g = g
+    coef.a = a / (1.0 + row.rest)
+    if has_coefficients(t):
+        # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
+        coef.tail = fma(-coef.a, 1.0 + row.rest, a)
+        coef.tail -= coef.a * rounding_of_one_plus(row.rest)
+        coef.tail /= 1.0 + row.rest
+    if t.op == INDEX and allowed:
+        p = exp64(-d) / (1.0 + row.rest)
+        other = row.rest if d == 0 else 1.0 + row.rest - exp64(-d)
+        # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
+        coef.entry = g * ((a - hard) * p - row.share * wy - hard * other / (1.0 + row.rest))
+        coef.label = y
     return row.u * loss
 
 
@@ -694,24 +711,76 @@ cdef inline real* load_coefs(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_s
     return w
 
 
+cdef inline double exact_coef(Task* t, double share, double q, double w) noexcept nogil:
+    """A class's coefficient in the gradient: w e/C, or w ((1-e) q + e/C)."""
+    if t.op == DENSE:
+        share += 0.0 if t.e == 1.0 else (1.0 - t.e) * q
+    return 0.0 if w == 0 or share == 0 else share * w
+
+
+cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
+                      real* buf, real* tail) noexcept nogil:
+    """What the gradient subtracts for n classes, and in tail what rounding it to real left."""
+    cdef real* q = NULL
+    cdef const char* p = NULL
+    cdef Py_ssize_t j
+    cdef double v
+    if t.op == DENSE:
+        q = load(t.y.kind, t.y.data + o * t.y.outer + i * t.y.inner + c * t.y.classes,
+                 t.y.classes, n, buf)
+        if t.e == 0 and t.w.data == NULL:
+            for j in range(n):
+                tail[j] = 0
+            return q
+    if t.mask.data != NULL:
+        p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+    for j in range(n):
+        v = exact_coef(
+            t, row.share if p == NULL or p[j * t.mask.classes] != 0 else 0.0,
+            q[j] if q != NULL else 0.0,
+            element_get(t.w.data + (c + j) * t.w.classes, t.w.kind) if t.w.data != NULL else 1.0)
+        buf[j] = <real>v
+        tail[j] = <real>(v - buf[j])
+    return buf
+
+
 cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) noexcept nogil:
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
+    cdef real end[LANES]
+    cdef real lanes[LANES]
+    cdef real count[LANES]
+    # A block in parts: only those that hold the maximum pay for leaving it out.
+    cdef const real* part[PARTS]
+    cdef Py_ssize_t groups[PARTS]
+    cdef real top[PARTS]
     cdef real* x
     cdef real* c
     cdef const char* ahead
-    cdef double ties = 0, total
-    cdef double unscale = scale_double(1023 - bias_of(unused))
-    cdef Py_ssize_t b, k, n
+    cdef double ties = 0
+    cdef Py_ssize_t b, j, k, n, p, parts, whole
     cdef real m = minus_infinity(unused), new, base
+    cdef bint tied
     for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
         x = load_logits(t, o, i, k, n, &bx[0])
         # Past the row's end comes, as a rule, the next row.
         ahead = <const char*>(x + n) if x != &bx[0] else NULL
-        new = block_max(x, n)
+        whole = padded(x, n, &end[0])
+        parts = (whole + PART - 1) // PART
+        for p in range(parts):
+            part[p] = x + p * PART
+            groups[p] = min(<Py_ssize_t>PART, whole - p * PART) // LANES
+        if whole < n:
+            part[parts] = &end[0]
+            groups[parts] = 1
+            parts += 1
+        new = m
+        for p in range(parts):
+            top[p] = groups_max(part[p], groups[p])
+            new = top[p] if top[p] > new else new
         if new > m:
             if m != minus_infinity(m):
                 row.rest = (row.rest + ties) * exp64(<double>m - <double>new)
@@ -719,11 +788,21 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) n
             ties = 0
             m = new
         base = <real>0.0 if m == minus_infinity(m) else m
-        if new == m and base == m:
-            total = block_sum_ties(x, n, m, &ties, ahead)
-        else:
-            total = block_sum(x, n, base, ahead)
-        row.rest += total * unscale
+        for j in range(LANES):
+            lanes[j] = 0
+            count[j] = 0
+        tied = False
+        for p in range(parts):
+            if top[p] == m and base == m:
+                add_exp_ties(part[p], groups[p], m, &lanes[0], &count[0], ahead)
+                tied = True
+            else:
+                add_exp(part[p], groups[p], base, &lanes[0], ahead)
+            if ahead != NULL:
+                ahead += PART * sizeof(real)
+        row.rest += lane_sum(&lanes[0]) * unbias(unused)
+        if tied:
+            ties += lane_sum(&count[0])
         if has_coefficients(t):
             c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
             if c == NULL:
@@ -746,7 +825,7 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
     cdef real* d
     cdef char* to
     cdef const char* p
-    cdef real nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef real a, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
         t.grad.kind == native_kind(unused))
     cdef Py_ssize_t b, j, k, n
@@ -760,15 +839,15 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
                 d[j] = nothing
         else:
             x = load_logits(t, o, i, k, n, &bx[0])
-            c = NULL
-            if t.op == DENSE or coef.k != 0:
-                c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
             if t.op == LOG_SOFTMAX:
                 block_log(x, n, <real>coef.m, <real>coef.shift, d)
-            elif c == NULL:
-                block_exp(x, n, <real>coef.m, <real>coef.a, <real>coef.k, d)
+            elif has_coefficients(t):
+                c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
+                a = <real>coef.a
+                block_less(x, c, &bw[0], n, <real>coef.m, a, <real>(coef.a - a + coef.tail),
+                           <real>coef.g, d)
             else:
-                block_exp_less(x, c, n, <real>coef.m, <real>coef.a, <real>coef.k, d)
+                block_exp(x, n, <real>coef.m, <real>(coef.g * coef.a), d)
             if k <= coef.label < k + n:
                 d[coef.label - k] = <real>coef.entry
             if t.mask.data != NULL:
@@ -923,8 +1002,8 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
     cdef double factor
     cdef real* x
     cdef real* c
-    cdef real v, low = low_of(unused, True)
-    cdef double unscale = scale_double(1023 - bias_of(unused))
+    cdef real v
+    cdef double unscale = unbias(unused)
     cdef Py_ssize_t b, g, j, k, depth, step = TILE, cstep = TILE
     cdef bint grown
     for j in range(TILE):
@@ -964,7 +1043,7 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
             count_[j] = 0
         for k in range(depth):
             for j in range(TILE):
-                v = exponential(x[k * step + j] - base[j], bias_of(unused), low)
+                v = exponential(x[k * step + j] - base[j], True)
                 part[j] += <real>0.0 if x[k * step + j] == m[j] else v
                 count_[j] += <real>1.0 if x[k * step + j] == m[j] else <real>0.0
         for j in range(TILE):
@@ -992,37 +1071,63 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         close_row(&rows[j], ties[j])
 
 
+cdef void load_exact_tile(Task* t, const Row* rows, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
+                          Py_ssize_t c, Py_ssize_t depth, const char* allowed, real* buf,
+                          real* tail) noexcept nogil:
+    """Coefficients of a tile, as load_exact."""
+    cdef real* q = NULL
+    cdef Py_ssize_t j, k, step = TILE
+    cdef double w = 1, v
+    if t.op == DENSE:
+        q = load_tile(t, &t.y, o, i, count, c, depth, buf, &step)
+    for k in range(depth):
+        if t.w.data != NULL:
+            w = element_get(t.w.data + (c + k) * t.w.classes, t.w.kind)
+        for j in range(count):
+            v = exact_coef(t, rows[j].share if allowed[k * TILE + j] else 0.0,
+                           q[k * step + j] if q != NULL else 0.0, w)
+            buf[k * TILE + j] = <real>v
+            tail[k * TILE + j] = <real>(v - buf[k * TILE + j])
+
+
 cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* rows, Coef* coefs,
                     real unused) noexcept nogil:
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
+    cdef real bt[BLOCK]
     cdef real bd[BLOCK]
     cdef char allowed[BLOCK]
     cdef real m[TILE]
     cdef real a[TILE]
-    cdef real s[TILE]
-    cdef real share[TILE]
+    cdef real tail[TILE]
+    cdef real g[TILE]
+    cdef real shift[TILE]
     cdef char zero[TILE]
     cdef real* x
-    cdef real* c
-    cdef real v, low = low_of(unused, False)
     cdef real nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
-    cdef Py_ssize_t b, g, j, k, depth, step = TILE, cstep = TILE
-    cdef bint any_zero = False, any_k = t.op == DENSE
+    cdef Py_ssize_t b, h, j, k, depth, step = TILE
+    cdef bint any_zero = False, coefficients = has_coefficients(t)
     for j in range(TILE):
-        m[j] = <real>coefs[j].m if j < count else <real>0.0
-        a[j] = <real>coefs[j].a if j < count else <real>0.0
-        s[j] = <real>0.0
-        if j < count:
-            s[j] = <real>(coefs[j].shift if t.op == LOG_SOFTMAX else coefs[j].k)
-        share[j] = <real>rows[j].share if j < count else <real>0.0
-        zero[j] = coefs[j].zero if j < count else 0
-        any_zero |= zero[j]
-        any_k |= s[j] != 0
+        m[j] = 0
+        a[j] = 0
+        tail[j] = 0
+        g[j] = 0
+        shift[j] = 0
+        zero[j] = 0
     for j in range(BLOCK):
         allowed[j] = 1
-    for g in range((t.end - t.begin + DEPTH - 1) // DEPTH):
-        b = t.begin + g * DEPTH
+        bc[j] = 0
+        bt[j] = 0
+    for j in range(count):
+        m[j] = <real>coefs[j].m
+        g[j] = <real>coefs[j].g
+        a[j] = <real>(coefs[j].a if coefficients else coefs[j].g * coefs[j].a)
+        tail[j] = <real>(coefs[j].a - a[j] + coefs[j].tail)
+        shift[j] = <real>coefs[j].shift
+        zero[j] = coefs[j].zero
+        any_zero |= zero[j]
+    for h in range((t.end - t.begin + DEPTH - 1) // DEPTH):
+        b = t.begin + h * DEPTH
         depth = min(<Py_ssize_t>DEPTH, t.end - b)
         if t.mask.data != NULL:
             load_allowed(t, o, i, count, b, depth, &allowed[0])
@@ -1030,17 +1135,17 @@ cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         if t.op == LOG_SOFTMAX:
             for k in range(depth):
                 for j in range(TILE):
-                    bd[k * TILE + j] = (x[k * step + j] - m[j]) - s[j]
-        elif not any_k or t.op == SOFTMAX:
+                    bd[k * TILE + j] = (x[k * step + j] - m[j]) - shift[j]
+        elif coefficients:
+            load_exact_tile(t, rows, o, i, count, b, depth, &allowed[0], &bc[0], &bt[0])
             for k in range(depth):
                 for j in range(TILE):
-                    bd[k * TILE + j] = a[j] * exponential(x[k * step + j] - m[j], 0, low)
+                    bd[k * TILE + j] = difference(
+                        x[k * step + j], m[j], a[j], tail[j], bc[k * TILE + j], bt[k * TILE + j], g[j])
         else:
-            c = load_coefs_tile(t, &share[0], o, i, count, b, depth, &allowed[0], &bc[0], &cstep)
             for k in range(depth):
                 for j in range(TILE):
-                    v = exponential(x[k * step + j] - m[j], 0, low)
-                    bd[k * TILE + j] = a[j] * v - s[j] * c[k * cstep + j]
+                    bd[k * TILE + j] = a[j] * exponential(x[k * step + j] - m[j], False)
         for j in range(count):
             if b <= coefs[j].label < b + depth:
                 bd[(coefs[j].label - b) * TILE + j] = <real>coefs[j].entry

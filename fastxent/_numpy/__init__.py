@@ -1,6 +1,7 @@
 """The kernels in plain NumPy: the readable reference.
 
-Everything is computed in float64, a few thousand elements at a time.  ``x`` is
+Everything is computed one precision up (float64 for float32 and half inputs, long double
+for float64), a few thousand elements at a time.  ``x`` is
 ``(outer, C)`` or ``(outer, C, inner)``; what belongs to a row is ``(outer,)`` or
 ``(outer, inner)``; ``u`` is the sample weight, ``g`` the upstream gradient, ``scale`` the
 reduction's factor.  Each kernel returns a job; ``job(first, stop, block)`` computes the
@@ -152,8 +153,14 @@ def _part(array: Array | None, rows: tuple[Any, ...], classes: slice) -> Any:
     return array[rows[0], classes] if len(rows) == 1 else array[rows[0], classes, rows[1]].T
 
 
+def _work(task: _Task) -> Any:
+    """The precision to compute in: one up, since ``a p - c`` cancels in a gradient."""
+    narrow = task.x.dtype.itemsize <= 4 and task.x.dtype.kind not in "biu"
+    return np.float64 if narrow else np.longdouble
+
+
 def _logits(task: _Task, rows: tuple[Any, ...], classes: slice) -> Array:
-    x = _part(task.x, rows, classes).astype(np.float64)
+    x = _part(task.x, rows, classes).astype(_work(task))
     mask = _part(task.mask, rows, classes)
     return x if mask is None else np.where(mask, x, -np.inf)
 
@@ -161,19 +168,19 @@ def _logits(task: _Task, rows: tuple[Any, ...], classes: slice) -> Array:
 def _coefficients(task: _Task, rows: tuple[Any, ...], classes: slice, share: Array) -> Array:
     """The classes' coefficients in the loss: for index labels of its smoothing part."""
     mask = _part(task.mask, rows, classes)
-    w = 1.0 if task.w is None else task.w[classes].astype(np.float64)
+    w = np.ones(1, _work(task)) if task.w is None else task.w[classes].astype(_work(task))
     if task.kind == "index":
         c = np.broadcast_to(w, (len(share), classes.stop - classes.start))
         return c if mask is None else np.where(mask, c, 0.0)
-    q = _part(task.y, rows, classes).astype(np.float64)
-    q = np.where(task.e == 1, 0.0, (1 - task.e) * q)
+    q = _part(task.y, rows, classes).astype(_work(task))
+    q = np.where(task.e == 1, 0.0, (1 - q.dtype.type(task.e)) * q)
     if task.e:
         q = q + (share[:, None] if mask is None else np.where(mask, share[:, None], 0.0))
     return np.where((q == 0) | (w == 0), 0.0, w * q)
 
 
 def _scan(task: _Task, rows: tuple[Any, ...], share: Array) -> Array:
-    stats = np.zeros((len(share), 5))
+    stats = np.zeros((len(share), 5), _work(task))
     stats[:, 0] = -np.inf
     smooth = task.kind == "dense" or (task.kind == "index" and task.e != 0)
     for classes in _classes(task):
@@ -197,7 +204,8 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
     """Scan, finish and emit a few rows; the sum of their losses."""
     whole = slice(0, task.x.shape[1])
     size = _part(task.x, rows, slice(0, 1)).shape[0]
-    u = np.ones(size) if task.u is None else task.u[rows].astype(np.float64)
+    work = _work(task)
+    u = np.ones(size, work) if task.u is None else task.u[rows].astype(work)
     absent = u == 0
     y = np.zeros(size, np.int64)
     if task.kind == "index":
@@ -208,7 +216,7 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
     allowed = np.full(size, task.x.shape[1])
     if task.mask is not None:
         allowed = np.array([np.count_nonzero(row) for row in _part(task.mask, rows, whole)])
-    share = np.where(allowed > 0, task.e / np.maximum(allowed, 1), 0.0)
+    share = np.where(allowed > 0, work(task.e) / np.maximum(allowed, 1), 0.0)
 
     if task.phase == FINISH:
         stats = task.stats[rows]
@@ -243,17 +251,15 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
         return 0.0
 
     # The loss: coefficient times (d + r), term by term.
-    hard = np.zeros(size)
-    d = np.zeros(size)
-    wy = np.ones(size)
+    hard, d, wy = np.zeros(size, work), np.zeros(size, work), np.ones(size, work)
     label_allowed = np.ones(size, bool)
     if task.kind == "index":
-        wy = wy if task.w is None else task.w[y].astype(np.float64)
-        hard = (1 - task.e) * wy
+        wy = wy if task.w is None else task.w[y].astype(work)
+        hard = (1 - work(task.e)) * wy
         if task.mask is not None:
             label_allowed = np.array([m_[k] for m_, k in zip(_part(task.mask, rows, whole), y)])
             label_allowed = label_allowed.astype(bool)
-        label = np.array([x_[k] for x_, k in zip(_part(task.x, rows, whole), y)], np.float64)
+        label = np.array([x_[k] for x_, k in zip(_part(task.x, rows, whole), y)], work)
         d = np.where(label_allowed, m - label, np.inf)
         factor = share
     else:
@@ -270,7 +276,9 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
         task.loss[rows] = loss
     if task.grad is not None:
         # The gradient: a p - k c, with the label's entry by itself.
-        g = np.full(size, task.scale) if task.g is None else task.scale * task.g[rows].astype(float)
+        g = np.full(size, work(task.scale))
+        if task.g is not None:
+            g = g * task.g[rows].astype(work)
         zero = absent | masked | (g == 0)
         g = g * u
         a = hard + factor * weight + (2 * task.t * lse if task.t else 0.0)
@@ -279,10 +287,11 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
         other = np.where(d == 0, rest, 1 + rest - np.exp(-d)) / (1 + rest)
         entry = g * ((a - hard) * p - share * wy - hard * other)
         for classes in _classes(task):
-            out = (g * a / (1 + rest))[:, None] * np.exp(_logits(task, rows, classes) - base)
+            out = (a / (1 + rest))[:, None] * np.exp(_logits(task, rows, classes) - base)
             if task.kind == "dense" or task.e:
                 c = _coefficients(task, rows, classes, share)
-                out = out - (g * factor)[:, None] * c
+                out = out - factor[:, None] * c
+            out = g[:, None] * out
             if task.kind == "index":
                 here = np.flatnonzero((classes.start <= y) & (y < classes.stop) & label_allowed)
                 out[here, y[here] - classes.start] = entry[here]

@@ -38,6 +38,13 @@ def value_dtype(name, dtype):
     return dtype if name in ("softmax", "log_softmax") else oracle.computing(dtype)
 
 
+def same(a, b):
+    """Equal entry by entry, NaN to NaN.  (NumPy does not know bfloat16's NaN.)"""
+    a, b = (np.asarray(v) for v in (a, b))
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a.astype(np.float64), b.astype(np.float64))
+
+
 _EXACT = {}
 
 
@@ -59,18 +66,30 @@ _NORMS = {}
 
 
 def exact_normalizer(name, x, where=None):
-    """The exact value, and the scale that the function's budget is measured by."""
+    """The exact value, and what the function's budget is measured by: scale and gap."""
     key = _key(x), _key(where)
     if key not in _NORMS:
         _NORMS[key] = oracle.normalize(x, where)
     norm = _NORMS[key]
     value = getattr(norm, name)
     if name == "softmax":
-        return value, norm.top[:, None]
+        return value, {"scale": norm.top[:, None]}
+    if name == "log_softmax":
+        return value, {"gap": gaps(x, where)}
     with np.errstate(invalid="ignore"):
         scale = np.maximum(np.abs(norm.maximum), np.abs(norm.logsumexp.hi))
-    scale = np.where(np.isfinite(scale), scale, 0)
-    return value, scale if name == "logsumexp" else scale[:, None]
+    return value, {"scale": np.where(np.isfinite(scale), scale, 0)}
+
+
+def gaps(x, where):
+    """-log_softmax is the loss of each class: the gap counts where that class is the largest."""
+    wide = x.astype(np.float64)
+    if where is not None:
+        wide = np.where(where, wide, -np.inf)
+    ordered = np.sort(np.pad(wide, ((0, 0), (1, 0)), constant_values=-np.inf), axis=1)
+    with np.errstate(invalid="ignore"):
+        gap = ordered[:, -1] - ordered[:, -2]
+    return np.where(wide == ordered[:, -1:], np.nan_to_num(gap)[:, None], 0.0)
 
 
 def value_limit(name, dtype, exact_loss):

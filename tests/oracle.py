@@ -146,6 +146,11 @@ def _times(coefficient, value):
     return mpf(0) if coefficient == 0 else coefficient * value
 
 
+def _mass(weight, q):
+    """Weight times label: both are coefficients."""
+    return mpf(0) if weight == 0 or q == 0 else weight * q
+
+
 def _coefficients(c, labels_row, index, w, e, allowed):
     """The coefficient of each ``lse - x_k``: label mass, and the row's share of the smoothing."""
     out = [mpf(0)] * c
@@ -154,7 +159,7 @@ def _coefficients(c, labels_row, index, w, e, allowed):
             out[labels_row] += (1 - mpf(e)) * w[labels_row]
         else:
             for k in range(c):
-                out[k] += _times((1 - mpf(e)) * w[k], mpf(labels_row[k]))
+                out[k] += _mass((1 - mpf(e)) * w[k], mpf(labels_row[k]))
     if e != 0:
         for k in allowed:
             out[k] += mpf(e) * w[k] / len(allowed)

@@ -1,0 +1,195 @@
+"""The same bits for any thread count, any chunking, any neighbours; rows cut in pieces."""
+
+import math
+
+import cases
+import data
+import numpy as np
+import pytest
+
+import fastxent as fx
+from fastxent._spec import REDUCTIONS, SPECS
+
+THREADS = (1, 2, 7)
+
+
+def _everything(name, x, y, reduction="none", axis=-1):
+    if not SPECS[name].is_loss:
+        return (cases.function(name)(x, axis=axis),)
+    return cases.with_grad(name)(
+        x, y, axis=axis, reduction=reduction, label_smoothing=0.1, z_loss=0.01
+    )
+
+
+def _same(a, b):
+    for one, other in zip(a, b, strict=True):
+        one, other = np.asarray(one), np.asarray(other)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+
+
+def _threads(name, x, y, **options):
+    results = []
+    for n in THREADS:
+        with fx.config(threads=n):
+            results.append(_everything(name, x, y, **options))
+    for r in results[1:]:
+        _same(r, results[0])
+
+
+def _big(name, dtype, rows, classes):
+    random = data.rng(2)
+    x = (4 * random.standard_normal((rows, classes), dtype=np.float32)).astype(data.dtype_of(dtype))
+    if SPECS[name].family == "dense":
+        return x, random.random((rows, classes), dtype=np.float32)
+    return x, random.integers(0, classes, rows)
+
+
+@pytest.mark.parametrize("shape", [(3001, 101), (20_011, 10), (7, 30_000)], ids=str)
+def test_threads(name, backend, dtype, shape):
+    """Work enough for the pool; row counts that no thread count divides."""
+    x, y = _big(name, dtype, *shape)
+    _threads(name, x, y)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_threads_and_reductions(loss, backend, reduction):
+    x, y = _big(loss, "float32", 20_011, 10)
+    _threads(loss, x, y, reduction=reduction)
+
+
+def test_threads_along_an_inner_axis(name, backend):
+    x, y = _big(name, "float32", 4 * 5_003, 21)
+    x = np.ascontiguousarray(x.reshape(4, 5_003, 21).transpose(0, 2, 1))
+    if y.ndim == 2:
+        y = np.ascontiguousarray(y.reshape(4, 5_003, 21).transpose(0, 2, 1))
+    else:
+        y = y.reshape(4, 5_003)
+    _threads(name, x, y, axis=1)
+
+
+def test_chunks_of_rows(name, backend, dtype):
+    """Rows given together or in pieces of any size: the same bits."""
+    x, y = _big(name, dtype, 1000, 37)
+    whole = _everything(name, x, y)
+    for cut in (1, 13, 999):
+        parts = [
+            _everything(name, x[i : i + cut], y[i : i + cut])
+            for i in range(0, 1000 if cut > 1 else 40, cut)
+        ]
+        for k, together in enumerate(whole):
+            pieces = np.concatenate([p[k] for p in parts])
+            assert pieces.tobytes() == together[: len(pieces)].tobytes()
+
+
+def test_neighbours(name, backend, dtype):
+    """A row's bits do not depend on the rows around it, special ones included."""
+    x, y = _big(name, dtype, 64, 37)
+    alone = _everything(name, x[10:11], y[10:11])
+    for value in (np.nan, np.inf, -np.inf, 60.0, 0.0):
+        others = np.full_like(x, value)
+        others[10] = x[10]
+        got = _everything(name, others, y)
+        for a, b in zip(got, alone, strict=True):
+            assert a[10].tobytes() == b[0].tobytes()
+
+
+def test_repeated_calls(name, backend):
+    x, y = _big(name, "float32", 3001, 101)
+    first = _everything(name, x, y)
+    for _ in range(5):
+        _same(_everything(name, x, y), first)
+
+
+# ---- rows longer than 2^20 are cut in pieces -----------------------------------------
+
+LONG = 2**20 + 2**18 + 12_345
+
+
+def _long(dtype, rows=1):
+    x = (3 * data.rng(3).standard_normal((rows, LONG), dtype=np.float32)).astype(
+        data.dtype_of(dtype)
+    )
+    y = np.full(rows, LONG - 7)
+    return x, y
+
+
+def _exact_lse(row):
+    """In double precision with an exact sum: good to 2e-16, far below a float32 ulp."""
+    wide = row.astype(np.float64)
+    m = wide.max()
+    return m + math.log(math.fsum(np.exp(wide - m)))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_long_rows(name, backend, dtype, rows):
+    x, y = _long(dtype, rows)
+    if SPECS[name].family == "dense":
+        q = np.zeros(x.shape, np.float32)
+        q[np.arange(rows), y] = 0.75
+        q[np.arange(rows), 5] = 0.25
+    else:
+        q = y
+    _threads(name, x, q)
+
+    lse = np.array([_exact_lse(row) for row in x])
+    rtol = 4e-7 if dtype != "float64" else 4e-15
+    wide = x.astype(np.float64)
+    if name == "logsumexp":
+        np.testing.assert_allclose(fx.logsumexp(x), lse, rtol=rtol)
+    elif name == "softmax":
+        got = (
+            fx.softmax(x, out=np.empty(x.shape, np.float32))
+            if dtype == "bfloat16"
+            else fx.softmax(x)
+        )
+        np.testing.assert_allclose(got, np.exp(wide - lse[:, None]), rtol=40 * rtol, atol=0)
+    elif name == "log_softmax":
+        got = (
+            fx.log_softmax(x, out=np.empty(x.shape, np.float32))
+            if dtype == "bfloat16"
+            else fx.log_softmax(x)
+        )
+        np.testing.assert_allclose(got, wide - lse[:, None], rtol=rtol, atol=rtol * 20)
+    else:
+        p = np.exp(wide - lse[:, None])
+        at = np.arange(rows)
+        mass = [(y, 1.0)] if q.ndim == 1 else [(y, 0.75), (5, 0.25)]
+        expected = sum(m * (lse - wide[at, k]) for k, m in mass)
+        out = np.empty(x.shape, np.float32 if dtype == "bfloat16" else x.dtype)
+        value, grad = cases.with_grad(name)(x, q, grad_out=out)
+        np.testing.assert_allclose(value, expected, rtol=rtol)
+        for k, m in mass:
+            p[at, k] -= m
+        np.testing.assert_allclose(grad, p, rtol=40 * rtol, atol=0)
+
+
+def test_a_long_confident_row(index_loss, backend):
+    """The label's maximum in one piece, the rest in others: the accuracy survives the merge."""
+    for spot in (0, LONG - 1, 2**19):
+        x = np.full((1, LONG), -40, np.float32)
+        x[0, spot] = 0
+        value, grad = cases.with_grad(index_loss)(x, np.array([spot]))
+        expected = math.log1p((LONG - 1) * math.exp(-40))
+        assert float(value[0]) == pytest.approx(expected, rel=2e-6)
+        assert float(-grad[0, spot]) == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_special_values_in_long_rows(index_loss, backend, value):
+    x = np.zeros((1, LONG), np.float32)
+    for spot in (3, 2**18, LONG - 1):
+        x[:] = 0
+        x[0, spot] = value
+        loss, grad = cases.with_grad(index_loss)(x, np.array([100]))
+        if value == -np.inf:
+            assert float(loss[0]) == pytest.approx(math.log(LONG - 1), rel=1e-6)
+            assert grad[0, spot] == 0
+        else:
+            assert np.isnan(loss[0])
+            assert np.isnan(grad).all()
+    x[:] = -np.inf
+    assert fx.logsumexp(x)[0] == -np.inf
+    x[0, 2**18 + 5] = 3
+    assert fx.logsumexp(x)[0] == 3

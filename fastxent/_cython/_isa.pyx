@@ -308,6 +308,14 @@ cdef inline double log1p64(double s) noexcept nogil:
         f - (h - (z * (h + p) + (k * 1.90821492927058770002e-10 + c / u))))
 
 
+cdef inline void add_exactly(double* total, double* error, double v) noexcept nogil:
+    """Adds v to total and what that rounds off to error."""
+    cdef double s = total[0] + v
+    cdef double b = s - total[0]
+    error[0] += (total[0] - (s - b)) + (v - b)
+    total[0] = s
+
+
 # ---------------------------------------------------------------- what a job is
 
 cdef struct Task:
@@ -323,7 +331,8 @@ cdef struct Task:
 
 cdef struct Row:
     double m, rest, weight, gap, nonzero     # the statistics
-    double share                             # e / C, C being the row's allowed classes
+    double error                             # of the weight: what its sum rounded off
+    double share, share_error                # e / C, C being the row's allowed classes
     double u
     bint absent, masked                      # masked: no class is allowed
 
@@ -406,31 +415,49 @@ cdef inline void add_exp_ties(const real* x, Py_ssize_t groups, real m, real* la
 
 
 cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
-    """Adds sum c, sum c (m - x) and the number of c != 0 to the row; 0 x anything is 0."""
+    """Adds sum c, sum c (m - x) and the number of c != 0 to the row; 0 x anything is 0.
+
+    The sum of c scales p in the gradient, where a p - c may cancel: for float64 it is
+    summed exactly; sums of a few float32 in each of many lanes are exact enough.
+    """
     cdef real weight[LANES]
+    cdef real error[LANES]
     cdef real gap[LANES]
     cdef real count[LANES]
     cdef Py_ssize_t g, j, k, whole = n - n % LANES
     cdef real v
     for j in range(LANES):
         weight[j] = 0
+        error[j] = 0
         gap[j] = 0
         count[j] = 0
     for g in range(whole // LANES):
         k = g * LANES
         for j in range(LANES):
             v = c[k + j] * (m - x[k + j])
-            weight[j] += c[k + j]
             gap[j] += <real>0.0 if c[k + j] == 0 else v
             count[j] += <real>0.0 if c[k + j] == 0 else <real>1.0
+        for j in range(LANES):
+            if real is float:
+                weight[j] += c[k + j]
+            else:
+                add_exactly(&weight[j], &error[j], c[k + j])
     for j in range(n - whole):
         if c[whole + j] != 0:
-            weight[j] += c[whole + j]
+            if real is float:
+                weight[j] += c[whole + j]
+            else:
+                add_exactly(&weight[j], &error[j], c[whole + j])
             gap[j] += c[whole + j] * (m - x[whole + j])
             count[j] += 1
-    row.weight += lane_sum(weight)
-    row.gap += lane_sum(gap)
-    row.nonzero += lane_sum(count)
+    if real is float:
+        row.weight += lane_sum(&weight[0])
+    else:
+        for j in range(LANES):
+            add_exactly(&row.weight, &row.error, weight[j])
+            row.error += error[j]
+    row.gap += lane_sum(&gap[0])
+    row.nonzero += lane_sum(&count[0])
 
 
 cdef double block_gap_plain(const real* x, Py_ssize_t n, real m) noexcept nogil:
@@ -510,9 +537,11 @@ cdef inline void open_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcep
     row.m = -INFINITY
     row.rest = 0
     row.weight = 0
+    row.error = 0
     row.gap = 0
     row.nonzero = 0
     row.share = 0
+    row.share_error = 0
     row.u = 1.0
     row.absent = False
     row.masked = False
@@ -528,12 +557,14 @@ cdef inline void open_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcep
         row.masked = allowed == 0
     if t.e != 0 and allowed > 0:
         row.share = t.e / allowed
+        row.share_error = fma(-row.share, <double>allowed, t.e) / allowed
 
 
 cdef inline void close_row(Row* row, double ties) noexcept nogil:
     """From the sum over all entries below the maximum to the rest."""
     if ties > 0 and row.m != -INFINITY:
         row.rest += ties - 1
+    row.weight += row.error
 
 
 cdef inline void write_stats(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcept nogil:
@@ -711,11 +742,27 @@ cdef inline real* load_coefs(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_s
     return w
 
 
-cdef inline double exact_coef(Task* t, double share, double q, double w) noexcept nogil:
-    """A class's coefficient in the gradient: w e/C, or w ((1-e) q + e/C)."""
-    if t.op == DENSE:
-        share += 0.0 if t.e == 1.0 else (1.0 - t.e) * q
-    return 0.0 if w == 0 or share == 0 else share * w
+cdef inline double exact_coef(Task* t, Row* row, bint allowed, double q, double w,
+                              double* error) noexcept nogil:
+    """A class's coefficient in the gradient, w e/C or w ((1-e) q + e/C), and its rounding error."""
+    cdef double keep = 1.0 - t.e
+    cdef double v = 0, p, b
+    error[0] = 0
+    if allowed:
+        v = row.share
+        error[0] = row.share_error
+    if t.op == DENSE and keep != 0:
+        p = keep * q
+        error[0] += fma(keep, q, -p) + ((1.0 - keep) - t.e) * q
+        add_exactly(&v, error, p)
+    if w == 0 or v == 0:
+        error[0] = 0
+        return 0
+    if w != 1:
+        b = v * w
+        error[0] = fma(v, w, -b) + error[0] * w
+        v = b
+    return v
 
 
 cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
@@ -724,7 +771,7 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     cdef real* q = NULL
     cdef const char* p = NULL
     cdef Py_ssize_t j
-    cdef double v
+    cdef double v, error = 0
     if t.op == DENSE:
         q = load(t.y.kind, t.y.data + o * t.y.outer + i * t.y.inner + c * t.y.classes,
                  t.y.classes, n, buf)
@@ -736,11 +783,11 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
     for j in range(n):
         v = exact_coef(
-            t, row.share if p == NULL or p[j * t.mask.classes] != 0 else 0.0,
-            q[j] if q != NULL else 0.0,
-            element_get(t.w.data + (c + j) * t.w.classes, t.w.kind) if t.w.data != NULL else 1.0)
+            t, row, p == NULL or p[j * t.mask.classes] != 0, q[j] if q != NULL else 0.0,
+            element_get(t.w.data + (c + j) * t.w.classes, t.w.kind) if t.w.data != NULL else 1.0,
+            &error)
         buf[j] = <real>v
-        tail[j] = <real>(v - buf[j])
+        tail[j] = <real>((v - buf[j]) + error)
     return buf
 
 
@@ -994,7 +1041,8 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
     cdef real base[TILE]
     cdef real part[TILE]
     cdef real count_[TILE]
-    cdef real weight[TILE]
+    cdef double weight[TILE]
+    cdef double error[TILE]
     cdef real gap[TILE]
     cdef real share[TILE]
     cdef double rest[TILE]
@@ -1010,6 +1058,8 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         m[j] = minus_infinity(unused)
         rest[j] = 0
         ties[j] = 0
+        weight[j] = 0
+        error[j] = 0
         share[j] = <real>rows[j].share if j < count else <real>0.0
     for j in range(BLOCK):
         allowed[j] = 1
@@ -1052,17 +1102,18 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         if has_coefficients(t):
             c = load_coefs_tile(t, &share[0], o, i, count, b, depth, &allowed[0], &bc[0], &cstep)
             for j in range(TILE):
-                weight[j] = 0
                 gap[j] = 0
                 count_[j] = 0
             for k in range(depth):
                 for j in range(TILE):
+                    add_exactly(&weight[j], &error[j], c[k * cstep + j])
+                for j in range(TILE):
                     v = c[k * cstep + j] * (base[j] - x[k * step + j])
-                    weight[j] += c[k * cstep + j]
                     gap[j] += <real>0.0 if c[k * cstep + j] == 0 else v
                     count_[j] += <real>0.0 if c[k * cstep + j] == 0 else <real>1.0
             for j in range(count):
-                rows[j].weight += weight[j]
+                rows[j].weight = weight[j]
+                rows[j].error = error[j]
                 rows[j].gap += gap[j]
                 rows[j].nonzero += count_[j]
     for j in range(count):
@@ -1071,23 +1122,23 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         close_row(&rows[j], ties[j])
 
 
-cdef void load_exact_tile(Task* t, const Row* rows, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
+cdef void load_exact_tile(Task* t, Row* rows, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
                           Py_ssize_t c, Py_ssize_t depth, const char* allowed, real* buf,
                           real* tail) noexcept nogil:
     """Coefficients of a tile, as load_exact."""
     cdef real* q = NULL
     cdef Py_ssize_t j, k, step = TILE
-    cdef double w = 1, v
+    cdef double w = 1, v, error = 0
     if t.op == DENSE:
         q = load_tile(t, &t.y, o, i, count, c, depth, buf, &step)
     for k in range(depth):
         if t.w.data != NULL:
             w = element_get(t.w.data + (c + k) * t.w.classes, t.w.kind)
         for j in range(count):
-            v = exact_coef(t, rows[j].share if allowed[k * TILE + j] else 0.0,
-                           q[k * step + j] if q != NULL else 0.0, w)
+            v = exact_coef(t, &rows[j], allowed[k * TILE + j],
+                           q[k * step + j] if q != NULL else 0.0, w, &error)
             buf[k * TILE + j] = <real>v
-            tail[k * TILE + j] = <real>(v - buf[k * TILE + j])
+            tail[k * TILE + j] = <real>((v - buf[k * TILE + j]) + error)
 
 
 cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* rows, Coef* coefs,

@@ -3,12 +3,13 @@
 import os
 
 import numpy as np
+from numpy.random import default_rng  # NumPy loads it late, which is too late at interpreter exit
 
 import fastxent as fx
 
 
 def problem():
-    random = np.random.default_rng(1)
+    random = default_rng(1)
     x = random.standard_normal((4001, 50)).astype(np.float32)
     return x, random.integers(0, 50, 4001)
 

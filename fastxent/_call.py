@@ -274,12 +274,10 @@ def loss(
         # Kernels compare labels as signed 64-bit patterns; so must the one to ignore be.
         pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
         for fold in folds:
-            good, fold_weight, fold_count = chosen.kernels.labels(
-                fold.plain[3], fold.plain[0], w, pattern, num_classes
-            )
-            if not good:
-                raise _check.label_error(y, u, ignore, num_classes)
-            weight, count = weight + fold_weight, count + fold_count
+            for found in _label_pass(chosen, fold, w, pattern, num_classes, threads):
+                if not found[0]:
+                    raise _check.label_error(y, u, ignore, num_classes)
+                weight, count = weight + found[1], count + found[2]
     else:
         size = math.prod(shape)
         weight, count = float(size), size
@@ -325,6 +323,30 @@ def loss(
     return (result, grad) if with_grad else result
 
 
+def _label_pass(
+    chosen: _backends.Chosen,
+    fold: _Fold,
+    w: Array | None,
+    ignore: int | None,
+    num_classes: int,
+    threads: int,
+) -> list[tuple[bool, float, int]]:
+    """For each block of labels: are they good, the sum of their weights, how many count."""
+    u, y = fold.plain[0], fold.plain[3]
+    assert y is not None
+    inner = y.shape[1] if y.ndim == 2 else 1
+    found: list[Any] = [None] * _part_count(_BLOCK, inner, y.shape[0])
+
+    def work(k: int) -> None:
+        rows = _part(k, _BLOCK, inner)
+        found[k] = chosen.kernels.labels(
+            y[rows], None if u is None else u[rows], w, ignore, num_classes
+        )
+
+    _threads.run(work, len(found), threads)
+    return found
+
+
 def _labels_gradient(
     chosen: _backends.Chosen, fold: _Fold, w: Array | None, scale: float, threads: int
 ) -> None:
@@ -338,18 +360,18 @@ def _labels_gradient(
     step = max(1, _SCRATCH // num_classes)
 
     def work(k: int) -> None:
-        rows = _part(k, step, inner, x.shape[0])
-        xs, out_rows = x[rows], out[rows]
+        rows = _part(k, step, inner)
+        everything = (rows[0], slice(None), *rows[1:])
+        xs, out_rows = x[everything], out[everything]
         outer = math.prod(xs.shape) // num_classes
         stats = np.empty((xs.shape[0], *xs.shape[2:], len(STATS)))
-        masks = None if mask is None else mask[rows]
+        masks = None if mask is None else mask[everything]
         bind = chosen.kernels.normalize
         bind(xs, masks, "log_softmax", None, stats, SCAN, 0, num_classes, False)(0, outer)
         factor = np.full((xs.shape[0], 1, *xs.shape[2:]), -scale)
-        rows_only = (rows[0], rows[2]) if inner > 1 else rows[:1]
         for a in (u, g):
             if a is not None:
-                factor *= np.expand_dims(a[rows_only], 1)
+                factor *= np.expand_dims(a[rows], 1)
         for begin in range(0, num_classes, width):
             classes = slice(begin, min(begin + width, num_classes))
             part = np.empty(xs[:, classes].shape, work_type)
@@ -367,15 +389,16 @@ def _labels_gradient(
             with np.errstate(all="ignore"):
                 out_rows[:, classes] = np.where(zero, 0.0, part * by)
 
-    per_outer = -(-inner // step)
-    count = x.shape[0] * per_outer if inner > 1 else -(-x.shape[0] // step)
-    _threads.run(work, count, threads)
+    _threads.run(work, _part_count(step, inner, x.shape[0]), threads)
 
 
-def _part(k: int, step: int, inner: int, outer: int) -> tuple[slice, ...]:
-    """The k-th few rows, as an index that keeps all axes."""
-    everything = slice(None)
+def _part(k: int, step: int, inner: int) -> tuple[slice, ...]:
+    """The k-th few rows, as an index of (outer[, inner]) that keeps the axes."""
     if inner == 1:
-        return slice(k * step, (k + 1) * step), everything
+        return (slice(k * step, (k + 1) * step),)
     o, i = divmod(k, -(-inner // step))
-    return slice(o, o + 1), everything, slice(i * step, (i + 1) * step)
+    return slice(o, o + 1), slice(i * step, (i + 1) * step)
+
+
+def _part_count(step: int, inner: int, outer: int) -> int:
+    return -(-outer // step) if inner == 1 else outer * -(-inner // step)

@@ -178,98 +178,65 @@ cdef inline int native_kind(real unused) noexcept nogil:
     return KIND_F32 if sizeof(real) == 4 else KIND_F64
 
 
-cdef inline real exponential(real x, bint term) noexcept nogil:
-    """exp(x) for x <= 0; as a term of a sum, exp(x) 2^BIAS.  NaN stays NaN, -inf gives 0.
+cdef inline real lowest(real unused, bint term) noexcept nogil:
+    """Below this exp gives exactly 0."""
+    if real is float:
+        return <float>-130.0 if term else <float>-87.3
+    else:
+        return -880.0 if term else -708.0
+
+
+cdef inline real factors(real x, bint term, real* t) noexcept nogil:
+    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS.
 
     x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
-    bits then hold the biased exponent.  The polynomials are minimax with a constant term
-    of 1, so that exp(0) is exact: errors 2.6e-9 and 1.8e-17.  (One degree less saves no
-    time that could be measured, and a p - q needs the digits.)
+    bits then are the exponent of s.  t = r + r^2 Q(r) with minimax Q (error of 1 + t: 3.1e-9
+    and 3.7e-18), at most 0.42, so its rounding weighs little: what has to survive
+    cancellation is better computed from s and t than from their product.
     """
-    cdef real magic, low, t, n, r, p
+    cdef real magic, b, n, r, q
     if real is float:
         magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
-        low = <float>-130.0 if term else <float>-87.3
-        t = x * <float>1.44269504088896340736 + magic
-        n = t - magic
+        b = x * <float>1.44269504088896340736 + magic
+        n = b - magic
         if HAS_FMA:
             # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
             r = x - n * <float>0.69314718055994530942
         else:
             r = x - n * <float>0.693145751953125
             r = r - n * <float>1.428606765330187045e-06
-        p = <float>0.001406142165670471678
-        p = p * r + <float>0.008379059001234065008
-        p = p * r + <float>0.04166477332800577619
-        p = p * r + <float>0.1666636480929651833
-        p = p * r + <float>0.50000004357439514633
-        p = p * r + <float>1.0000000497966637157
-        p = p * r + <float>1.0
-        p = p * scale_float(bits_of_float(t))
+        q = <float>0.00138144663088
+        q = q * r + <float>0.00836878030255
+        q = q * r + <float>0.0416683942321
+        q = q * r + <float>0.166665201088
+        q = q * r + <float>0.499999934123
+        t[0] = q * r * r + r
+        return scale_float(bits_of_float(b))
     else:
         magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
-        low = -880.0 if term else -708.0
-        t = x * 1.44269504088896340736 + magic
-        n = t - magic
-        r = x - n * 0.693147180369123816490
-        r = r - n * 1.90821492927058770002e-10
-        p = 2.2981327629803854853e-8
-        p = p * r + 2.7626365496795405925e-7
-        p = p * r + 2.7564261910464542619e-6
-        p = p * r + 0.000024801504345599314541
-        p = p * r + 0.0001984126147460782343
-        p = p * r + 0.0013888888932470989582
-        p = p * r + 0.0083333333377286560314
-        p = p * r + 0.041666666666573264409
-        p = p * r + 0.16666666666657264815
-        p = p * r + 0.50000000000000056003
-        p = p * r + 1.0000000000000005616
-        p = p * r + 1.0
-        p = p * scale_double(bits_of_double(t))
-    return <real>0.0 if x < low else p
-
-
-cdef inline real power_and_rest(real x, real* t) noexcept nogil:
-    """exp(x) = s (1 + t) for x <= 0, s a power of two: for what must survive cancellation.
-
-    s times a number is exact and t, at most 0.42, has a small absolute error.
-    """
-    cdef real magic, low, b, n, r, p, s
-    if real is float:
-        magic = <float>(12582912.0 + 127.0)
-        low = <float>-87.3
-        b = x * <float>1.44269504088896340736 + magic
-        n = b - magic
-        r = x - n * <float>0.693145751953125
-        r = r - n * <float>1.428606765330187045e-06
-        p = <float>0.001406142165670471678
-        p = p * r + <float>0.008379059001234065008
-        p = p * r + <float>0.04166477332800577619
-        p = p * r + <float>0.1666636480929651833
-        p = p * r + <float>0.50000004357439514633
-        p = p * r * r + r
-        s = scale_float(bits_of_float(b))
-    else:
-        magic = 6755399441055744.0 + 1023.0
-        low = -708.0
         b = x * 1.44269504088896340736 + magic
         n = b - magic
         r = x - n * 0.693147180369123816490
         r = r - n * 1.90821492927058770002e-10
-        p = 2.2981327629803854853e-8
-        p = p * r + 2.7626365496795405925e-7
-        p = p * r + 2.7564261910464542619e-6
-        p = p * r + 0.000024801504345599314541
-        p = p * r + 0.0001984126147460782343
-        p = p * r + 0.0013888888932470989582
-        p = p * r + 0.0083333333377286560314
-        p = p * r + 0.041666666666573264409
-        p = p * r + 0.16666666666657264815
-        p = p * r + 0.50000000000000056003
-        p = p * r * r + r
-        s = scale_double(bits_of_double(b))
-    t[0] = <real>0.0 if x < low else p
-    return <real>0.0 if x < low else s
+        q = 2.499997286429089851e-8
+        q = q * r + 2.763037827860424467e-7
+        q = q * r + 2.755758731800244181e-6
+        q = q * r + 0.00002480149276373791425
+        q = q * r + 0.0001984126950479256364
+        q = q * r + 0.001388888894392176027
+        q = q * r + 0.008333333333495611326
+        q = q * r + 0.0416666666665291917
+        q = q * r + 0.1666666666666641025
+        q = q * r + 0.5000000000000010721
+        t[0] = q * r * r + r
+        return scale_double(bits_of_double(b))
+
+
+cdef inline real exponential(real x, bint term) noexcept nogil:
+    """exp(x) for x <= 0, with term times 2^BIAS.  NaN stays NaN, -inf gives 0."""
+    cdef real t = 0
+    cdef real s = factors(x, term, &t)
+    return <real>0.0 if x < lowest(x, term) else s * t + s
 
 
 cdef inline double exp64(double x) noexcept nogil:
@@ -306,6 +273,13 @@ cdef inline double log1p64(double s) noexcept nogil:
     p = p * w
     return k * 0.693147180369123816490 + (
         f - (h - (z * (h + p) + (k * 1.90821492927058770002e-10 + c / u))))
+
+
+cdef inline double product(double a, double b, double* error) noexcept nogil:
+    """a b; adds what is rounded off to error."""
+    cdef double p = a * b
+    error[0] += fma(a, b, -p)
+    return p
 
 
 cdef inline void add_exactly(double* total, double* error, double v) noexcept nogil:
@@ -497,7 +471,9 @@ cdef void block_exp(const real* x, Py_ssize_t n, real m, real a, real* dst) noex
 cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail, real g) noexcept nogil:
     """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
     cdef real t = 0
-    cdef real s = power_and_rest(x - m, &t)
+    cdef real s = factors(x - m, False, &t)
+    t = <real>0.0 if x - m < lowest(x, False) else t
+    s = <real>0.0 if x - m < lowest(x, False) else s
     return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
 
 
@@ -604,7 +580,7 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
     nothing cancels.  1 - p of the label is the sum of the others.
     """
     cdef double lse = row.m + r
-    cdef double loss = 0, hard = 0, wy = 1, d = 0, p, other, a, g
+    cdef double loss = 0, hard = 0, wy = 1, d = 0, p, other, a, g, error = 0
     cdef Py_ssize_t y
     cdef bint allowed = True
     cdef bint broken = not row.masked and (row.m == INFINITY or row.m == -INFINITY)
@@ -635,7 +611,8 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
         y = <Py_ssize_t>element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
         if t.w.data != NULL:
             wy = element_get(t.w.data + y * t.w.classes, t.w.kind)
-        hard = (1.0 - t.e) * wy
+        hard = product(1.0 - t.e, wy, &error)
+        error += ((1.0 - (1.0 - t.e)) - t.e) * wy
         if hard == 0 and not smooth and t.t == 0:
             return 0
         if t.mask.data != NULL:
@@ -648,7 +625,9 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
             loss += hard * (d + r)
         if smooth:
             loss += row.share * (row.weight * r + row.gap)
-        a = hard + row.share * row.weight
+        a = hard
+        add_exactly(&a, &error, product(row.share, row.weight, &error))
+        error += row.share_error * row.weight
     else:
         if not smooth and t.t == 0:
             return 0
@@ -671,14 +650,14 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
     g *= row.u
     coef.zero = False
     if t.t != 0:
-        a += 2.0 * t.t * lse
+        add_exactly(&a, &error, 2.0 * t.t * lse)
     if broken:
         a = NAN
     coef.g = g
     coef.a = a / (1.0 + row.rest)
     if has_coefficients(t):
         # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
-        coef.tail = fma(-coef.a, 1.0 + row.rest, a)
+        coef.tail = fma(-coef.a, 1.0 + row.rest, a) + error
         coef.tail -= coef.a * rounding_of_one_plus(row.rest)
         coef.tail /= 1.0 + row.rest
     if t.op == INDEX and allowed:
@@ -746,23 +725,19 @@ cdef inline double exact_coef(Task* t, Row* row, bint allowed, double q, double 
                               double* error) noexcept nogil:
     """A class's coefficient in the gradient, w e/C or w ((1-e) q + e/C), and its rounding error."""
     cdef double keep = 1.0 - t.e
-    cdef double v = 0, p, b
+    cdef double v = 0
     error[0] = 0
     if allowed:
         v = row.share
         error[0] = row.share_error
     if t.op == DENSE and keep != 0:
-        p = keep * q
-        error[0] += fma(keep, q, -p) + ((1.0 - keep) - t.e) * q
-        add_exactly(&v, error, p)
+        error[0] += ((1.0 - keep) - t.e) * q
+        add_exactly(&v, error, product(keep, q, error))
     if w == 0 or v == 0:
         error[0] = 0
         return 0
-    if w != 1:
-        b = v * w
-        error[0] = fma(v, w, -b) + error[0] * w
-        v = b
-    return v
+    error[0] *= w
+    return product(v, w, error)
 
 
 cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
@@ -1040,6 +1015,7 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
     cdef real new[TILE]
     cdef real base[TILE]
     cdef real part[TILE]
+    cdef real rest_part[TILE]
     cdef real count_[TILE]
     cdef double weight[TILE]
     cdef double error[TILE]
@@ -1050,7 +1026,7 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
     cdef double factor
     cdef real* x
     cdef real* c
-    cdef real v
+    cdef real v, s, f = 0
     cdef double unscale = unbias(unused)
     cdef Py_ssize_t b, g, j, k, depth, step = TILE, cstep = TILE
     cdef bint grown
@@ -1090,14 +1066,20 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
             m[j] = new[j]
             base[j] = <real>0.0 if m[j] == minus_infinity(unused) else m[j]
             part[j] = 0
+            rest_part[j] = 0
             count_[j] = 0
+        # One lane sums up to 32 terms: s and s t apart, since sums of powers of two are exact.
         for k in range(depth):
             for j in range(TILE):
-                v = exponential(x[k * step + j] - base[j], True)
-                part[j] += <real>0.0 if x[k * step + j] == m[j] else v
+                v = x[k * step + j] - base[j]
+                s = factors(v, True, &f)
+                f = <real>0.0 if (x[k * step + j] == m[j]) | (v < lowest(v, True)) else s * f
+                s = <real>0.0 if (x[k * step + j] == m[j]) | (v < lowest(v, True)) else s
+                part[j] += s
+                rest_part[j] += f
                 count_[j] += <real>1.0 if x[k * step + j] == m[j] else <real>0.0
         for j in range(TILE):
-            rest[j] += part[j] * unscale
+            rest[j] += (<double>part[j] + rest_part[j]) * unscale
             ties[j] += count_[j]
         if has_coefficients(t):
             c = load_coefs_tile(t, &share[0], o, i, count, b, depth, &allowed[0], &bc[0], &cstep)

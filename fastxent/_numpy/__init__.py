@@ -80,7 +80,7 @@ def rows_dense(
 
 def labels(y, u, w, ignore, num_classes: int) -> tuple[bool, float, int]:
     """Are all labels that count in range; the sum of their weights; their number."""
-    counts = np.ones(y.shape, bool) if u is None else np.asarray(u != 0)
+    counts = np.full(y.shape, True) if u is None else u != 0
     if ignore is not None:
         counts &= _signed(y) != ignore
     y = _signed(y)[counts]

@@ -11,7 +11,7 @@ wider processor is already enough to crash.
 cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
-    #if defined(_MSC_VER)
+    #if defined(_MSC_VER) && !defined(__clang__)
     #include <intrin.h>
     static void fx_cpuid(unsigned leaf, unsigned r[4]) { __cpuidex((int *)r, (int)leaf, 0); }
     static unsigned fx_xcr0(void) { return (unsigned)_xgetbv(0); }

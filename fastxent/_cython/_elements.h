@@ -239,34 +239,70 @@ FX_SUM(sum_floats, float)
 FX_SUM(sum_doubles, double)
 #endif
 
-static inline float max_floats16(const float *v) {
-#ifdef FX_X86
-    __m128 a = _mm_max_ps(_mm_max_ps(_mm_loadu_ps(v), _mm_loadu_ps(v + 4)),
-                          _mm_max_ps(_mm_loadu_ps(v + 8), _mm_loadu_ps(v + 12)));
+/* Maximum of 64 lanes, none of them NaN. */
+static inline float max_floats(const float *v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps(
+        _mm512_max_ps(_mm512_max_ps(_mm512_loadu_ps(v), _mm512_loadu_ps(v + 16)),
+                      _mm512_max_ps(_mm512_loadu_ps(v + 32), _mm512_loadu_ps(v + 48))));
+#elif defined(FX_X86)
+    __m128 a = _mm_loadu_ps(v);
+    int k;
+    for (k = 4; k < 64; k += 4) a = _mm_max_ps(a, _mm_loadu_ps(v + k));
     a = _mm_max_ps(a, _mm_movehl_ps(a, a));
     return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
 #else
     float m = v[0];
     int k;
-    for (k = 1; k < 16; k++) m = v[k] > m ? v[k] : m;
+    for (k = 1; k < 64; k++) m = v[k] > m ? v[k] : m;
     return m;
 #endif
 }
 
-static inline double max_doubles16(const double *v) {
-#ifdef FX_X86
-    __m128d a = _mm_max_pd(_mm_max_pd(_mm_loadu_pd(v), _mm_loadu_pd(v + 2)),
-                           _mm_max_pd(_mm_loadu_pd(v + 4), _mm_loadu_pd(v + 6)));
-    __m128d b = _mm_max_pd(_mm_max_pd(_mm_loadu_pd(v + 8), _mm_loadu_pd(v + 10)),
-                           _mm_max_pd(_mm_loadu_pd(v + 12), _mm_loadu_pd(v + 14)));
-    a = _mm_max_pd(a, b);
+static inline double max_doubles(const double *v) {
+#if defined(__AVX512F__)
+    __m512d a = _mm512_loadu_pd(v);
+    int k;
+    for (k = 8; k < 64; k += 8) a = _mm512_max_pd(a, _mm512_loadu_pd(v + k));
+    return _mm512_reduce_max_pd(a);
+#elif defined(FX_X86)
+    __m128d a = _mm_loadu_pd(v);
+    int k;
+    for (k = 2; k < 64; k += 2) a = _mm_max_pd(a, _mm_loadu_pd(v + k));
     return _mm_cvtsd_f64(_mm_max_sd(a, _mm_unpackhi_pd(a, a)));
 #else
     double m = v[0];
     int k;
-    for (k = 1; k < 16; k++) m = v[k] > m ? v[k] : m;
+    for (k = 1; k < 64; k++) m = v[k] > m ? v[k] : m;
     return m;
 #endif
+}
+
+/* Index of the first element equal to m; there is one. */
+static inline ptrdiff_t find_float(const float *v, ptrdiff_t n, float m) {
+    ptrdiff_t k = 0;
+#if defined(__AVX512F__)
+    for (; k + 16 <= n; k += 16)
+        if (_mm512_cmpeq_ps_mask(_mm512_loadu_ps(v + k), _mm512_set1_ps(m))) break;
+#elif defined(FX_X86)
+    for (; k + 4 <= n; k += 4)
+        if (_mm_movemask_ps(_mm_cmpeq_ps(_mm_loadu_ps(v + k), _mm_set1_ps(m)))) break;
+#endif
+    while (k < n - 1 && v[k] != m) k++;
+    return k;
+}
+
+static inline ptrdiff_t find_double(const double *v, ptrdiff_t n, double m) {
+    ptrdiff_t k = 0;
+#if defined(__AVX512F__)
+    for (; k + 8 <= n; k += 8)
+        if (_mm512_cmpeq_pd_mask(_mm512_loadu_pd(v + k), _mm512_set1_pd(m))) break;
+#elif defined(FX_X86)
+    for (; k + 2 <= n; k += 2)
+        if (_mm_movemask_pd(_mm_cmpeq_pd(_mm_loadu_pd(v + k), _mm_set1_pd(m)))) break;
+#endif
+    while (k < n - 1 && v[k] != m) k++;
+    return k;
 }
 
 static inline void stream_fence(void) {

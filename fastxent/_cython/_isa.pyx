@@ -49,8 +49,10 @@ cdef extern from "_elements.h" nogil:
     void stream_fence()
     double sum_floats(const float*, int)
     double sum_doubles(const double*, int)
-    float max_floats16(const float*)
-    double max_doubles16(const double*)
+    float max_floats(const float*)
+    double max_doubles(const double*)
+    Py_ssize_t find_float(const float*, Py_ssize_t, float)
+    Py_ssize_t find_double(const double*, Py_ssize_t, double)
     void prefetch(const char*)
     double fma(double, double, double)
     double INFINITY
@@ -66,8 +68,8 @@ ctypedef fused real:
 cdef enum:
     LANES = 64          # classes per group: four 512-bit vectors of floats
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
-    PART = 256          # elements of a block that are searched for its maximum at once
-    PARTS = 9           # at most, in a block: BLOCK / PART and the ragged end
+    BATCH = 16          # rows with contiguous classes finished together,
+    NEAR = 16384        # if their elements are still near when the gradient is written
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
     SMALL = 32          # up to this many contiguous classes go by tiles
@@ -325,14 +327,13 @@ cdef inline real minus_infinity(real unused) noexcept nogil:
     return <real>-INFINITY
 
 
-cdef inline Py_ssize_t padded(const real* x, Py_ssize_t n, real* group) noexcept nogil:
-    """The ragged end of a block as a whole group, filled up with -inf; where it starts."""
-    cdef Py_ssize_t j, whole = n - n % LANES
-    if whole < n:
+cdef inline void pad(const real* x, Py_ssize_t n, real* end) noexcept nogil:
+    """The ragged end of a block as a whole group, filled up with -inf."""
+    cdef Py_ssize_t j
+    if n % LANES:
         for j in range(LANES):
-            group[j] = minus_infinity(x[0])
-        memcpy(group, x + whole, (n - whole) * sizeof(real))
-    return whole
+            end[j] = minus_infinity(x[0])
+        memcpy(end, x + n - n % LANES, (n % LANES) * sizeof(real))
 
 
 cdef inline double lane_sum(const real* lanes) noexcept nogil:
@@ -342,23 +343,22 @@ cdef inline double lane_sum(const real* lanes) noexcept nogil:
         return sum_doubles(lanes, LANES)
 
 
-cdef inline real groups_max(const real* x, Py_ssize_t groups) noexcept nogil:
-    """Largest element of some groups; NaN never wins."""
+cdef inline real block_max(const real* x, Py_ssize_t n, const real* end) noexcept nogil:
+    """Largest element of a block; NaN never wins."""
     cdef real lanes[LANES]
     cdef Py_ssize_t g, j
     for j in range(LANES):
         lanes[j] = minus_infinity(x[0])
-    for g in range(groups):
+    for g in range(n // LANES):
         for j in range(LANES):
             lanes[j] = x[g * LANES + j] if x[g * LANES + j] > lanes[j] else lanes[j]
-    for j in range(32):
-        lanes[j] = lanes[j + 32] if lanes[j + 32] > lanes[j] else lanes[j]
-    for j in range(16):
-        lanes[j] = lanes[j + 16] if lanes[j + 16] > lanes[j] else lanes[j]
+    if n % LANES:
+        for j in range(LANES):
+            lanes[j] = end[j] if end[j] > lanes[j] else lanes[j]
     if real is float:
-        return max_floats16(&lanes[0])
+        return max_floats(&lanes[0])
     else:
-        return max_doubles16(&lanes[0])
+        return max_doubles(&lanes[0])
 
 
 cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
@@ -373,19 +373,54 @@ cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
             lanes[j] += exponential(x[g * LANES + j] - m, True)
 
 
-cdef inline void add_exp_ties(const real* x, Py_ssize_t groups, real m, real* lanes, real* ties,
-                              const char* ahead) noexcept nogil:
-    """As add_exp without the elements that equal m, which are counted instead."""
-    cdef Py_ssize_t g, j
-    cdef real v
+cdef inline Py_ssize_t find(const real* x, Py_ssize_t n, real m) noexcept nogil:
+    if real is float:
+        return find_float(x, n, m)
+    else:
+        return find_double(x, n, m)
+
+
+cdef double nan_or_zero(const real* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        if x[j] != x[j]:
+            return NAN
+    return 0
+
+
+cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const real* end,
+                      const char* ahead) noexcept nogil:
+    """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
+
+    In 1 + tiny the tiny is lost, and a confident row's loss is all in it.  Where the sum is
+    small, only the lane with the maximum has lost something: that lane is summed again
+    without it.
+    """
+    cdef real lanes[LANES]
+    cdef real lane[LANES]
+    cdef Py_ssize_t g, j, at, groups = n // LANES
+    cdef double one = 1.0 / unbias(m), total
+    for j in range(LANES):
+        lanes[j] = 0
+    add_exp(x, groups, m, &lanes[0], ahead)
+    if n % LANES:
+        add_exp(end, 1, m, &lanes[0], NULL)
+    total = lane_sum(&lanes[0])
+    if not leave_out:
+        return total
+    if total >= 4 * one:
+        return total - one
+    at = find(x, n, m)
+    for j in range(LANES):
+        lane[j] = minus_infinity(m)
     for g in range(groups):
-        if ahead != NULL:
-            for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
-                prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
-        for j in range(LANES):
-            v = exponential(x[g * LANES + j] - m, True)
-            lanes[j] += <real>0.0 if x[g * LANES + j] == m else v
-            ties[j] += <real>1.0 if x[g * LANES + j] == m else <real>0.0
+        lane[g] = x[g * LANES + at % LANES]
+    if n % LANES:
+        lane[groups] = end[at % LANES]
+    lane[at // LANES] = minus_infinity(m)
+    lanes[at % LANES] = 0
+    add_exp(&lane[0], 1, m, &lanes[0], NULL)
+    return lane_sum(&lanes[0])
 
 
 cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
@@ -771,60 +806,31 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) n
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
     cdef real end[LANES]
-    cdef real lanes[LANES]
-    cdef real count[LANES]
-    # A block in parts: only those that hold the maximum pay for leaving it out.
-    cdef const real* part[PARTS]
-    cdef Py_ssize_t groups[PARTS]
-    cdef real top[PARTS]
     cdef real* x
     cdef real* c
     cdef const char* ahead
-    cdef double ties = 0
-    cdef Py_ssize_t b, j, k, n, p, parts, whole
-    cdef real m = minus_infinity(unused), new, base
-    cdef bint tied
+    cdef Py_ssize_t b, k, n
+    cdef real m = minus_infinity(unused), top, base
+    cdef bint grown
     for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
         x = load_logits(t, o, i, k, n, &bx[0])
         # Past the row's end comes, as a rule, the next row.
         ahead = <const char*>(x + n) if x != &bx[0] else NULL
-        whole = padded(x, n, &end[0])
-        parts = (whole + PART - 1) // PART
-        for p in range(parts):
-            part[p] = x + p * PART
-            groups[p] = min(<Py_ssize_t>PART, whole - p * PART) // LANES
-        if whole < n:
-            part[parts] = &end[0]
-            groups[parts] = 1
-            parts += 1
-        new = m
-        for p in range(parts):
-            top[p] = groups_max(part[p], groups[p])
-            new = top[p] if top[p] > new else new
-        if new > m:
+        pad(x, n, &end[0])
+        top = block_max(x, n, &end[0])
+        grown = top > m
+        if grown:
             if m != minus_infinity(m):
-                row.rest = (row.rest + ties) * exp64(<double>m - <double>new)
-                row.gap += row.weight * (<double>new - <double>m)
-            ties = 0
-            m = new
+                row.rest = (row.rest + 1.0) * exp64(<double>m - <double>top)
+                row.gap += row.weight * (<double>top - <double>m)
+            m = top
         base = <real>0.0 if m == minus_infinity(m) else m
-        for j in range(LANES):
-            lanes[j] = 0
-            count[j] = 0
-        tied = False
-        for p in range(parts):
-            if top[p] == m and base == m:
-                add_exp_ties(part[p], groups[p], m, &lanes[0], &count[0], ahead)
-                tied = True
-            else:
-                add_exp(part[p], groups[p], base, &lanes[0], ahead)
-            if ahead != NULL:
-                ahead += PART * sizeof(real)
-        row.rest += lane_sum(&lanes[0]) * unbias(unused)
-        if tied:
-            ties += lane_sum(&count[0])
+        if m == <real>INFINITY:
+            row.rest += nan_or_zero(x, n)
+        else:
+            row.rest += block_sum(x, n, base, grown, &end[0], ahead) * unbias(unused)
         if has_coefficients(t):
             c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
             if c == NULL:
@@ -834,7 +840,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) n
             else:
                 block_gap(x, c, n, base, row)
     row.m = m
-    close_row(row, ties)
+    close_row(row, 0)
 
 
 cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real unused) noexcept nogil:
@@ -880,25 +886,40 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
             store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
 
 
-cdef double run_row(Task* t, Py_ssize_t o, Py_ssize_t i, real unused) noexcept nogil:
-    cdef Row row
+cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real unused) noexcept nogil:
+    """A few rows at once, for their logarithms: one alone waits for each of its operations."""
+    cdef Row rows[BATCH]
+    cdef double r[BATCH]
     cdef Coef coef
-    cdef double loss
-    open_row(t, o, i, &row)
-    if t.phase == FINISH:
-        read_stats(t, o, i, &row)
-    elif not row.absent:
-        scan_row(t, o, i, &row, unused)
-    if t.stats.data != NULL and t.phase != FINISH:
-        write_stats(t, o, i, &row)
+    cdef double loss, total = 0
+    cdef Py_ssize_t j, o, i
+    for j in range(BATCH):
+        r[j] = 0
+    for j in range(count):
+        o = (first + j) // t.num_inner
+        i = (first + j) % t.num_inner
+        open_row(t, o, i, &rows[j])
+        if t.phase == FINISH:
+            read_stats(t, o, i, &rows[j])
+        elif not rows[j].absent:
+            scan_row(t, o, i, &rows[j], unused)
+        if t.stats.data != NULL and t.phase != FINISH:
+            write_stats(t, o, i, &rows[j])
+        r[j] = rows[j].rest
     if t.phase == SCAN:
         return 0
-    loss = finish(t, o, i, &row, log1p64(row.rest), &coef)
-    if t.loss.data != NULL:
-        element_put(t.loss.data + o * t.loss.outer + i * t.loss.inner, t.loss.kind, loss)
-    if t.grad.data != NULL:
-        emit_row(t, o, i, &row, &coef, unused)
-    return loss
+    for j in range(BATCH):
+        r[j] = log1p64(r[j])
+    for j in range(count):
+        o = (first + j) // t.num_inner
+        i = (first + j) % t.num_inner
+        loss = finish(t, o, i, &rows[j], r[j], &coef)
+        total += loss
+        if t.loss.data != NULL:
+            element_put(t.loss.data + o * t.loss.outer + i * t.loss.inner, t.loss.kind, loss)
+        if t.grad.data != NULL:
+            emit_row(t, o, i, &rows[j], &coef, unused)
+    return total
 
 
 # ---------------------------------------------------------------- tiles: one row per lane
@@ -1227,19 +1248,17 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
 # ---------------------------------------------------------------- jobs
 
 cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, real unused) noexcept nogil:
-    cdef Py_ssize_t row = first, o, i, count
+    cdef Py_ssize_t row = first, count
+    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // (t.end - t.begin)))
     cdef double total = 0
     while row < stop:
-        o = row // t.num_inner
-        i = row % t.num_inner
-        count = 1
+        count = min(most, stop - row)
         if t.tiled:
-            count = min(<Py_ssize_t>TILE, stop - row)
             if t.num_inner > 1:
-                count = min(count, t.num_inner - i)
-            total += run_tile(t, o, i, count, unused)
+                count = min(count, t.num_inner - row % t.num_inner)
+            total += run_tile(t, row // t.num_inner, row % t.num_inner, count, unused)
         else:
-            total += run_row(t, o, i, unused)
+            total += run_rows(t, row, count, unused)
         row += count
     if t.stream:
         stream_fence()

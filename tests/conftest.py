@@ -26,6 +26,7 @@ COORDINATES = {
     "index_loss": tuple(n for n in LOSSES if SPECS[n].family == "index"),
     "dense_loss": tuple(n for n in LOSSES if SPECS[n].family == "dense"),
     "backend": words(),
+    "compiled": tuple(w for w in words() if w != "numpy"),
     "dtype": DTYPES,
     "layout": tuple(LAYOUTS),
 }
@@ -50,7 +51,7 @@ def pytest_generate_tests(metafunc):
     else:
         pairs = None
     for c in wanted:
-        metafunc.parametrize(c, COORDINATES[c], indirect=c == "backend")
+        metafunc.parametrize(c, COORDINATES[c], indirect=c in ("backend", "compiled"))
     if pairs:
         metafunc.parametrize(("dtype", "layout"), pairs)
 
@@ -58,6 +59,13 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def backend(request):
     """A backend word; the test runs under it."""
+    with fx.config(backend=request.param):
+        yield request.param
+
+
+@pytest.fixture
+def compiled(request):
+    """A backend word other than the reference's; the test runs under it."""
     with fx.config(backend=request.param):
         yield request.param
 

@@ -62,13 +62,14 @@ def test_fork_after_use(word):
     """The pool of the parent does not exist in the child, which must make its own."""
     out = fine(
         f"""
-        import os, warnings, workers
+        import os, threading, warnings, workers
         warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads is the point
         before = workers.losses(backend={word!r})[0]
         for _ in range(3):
             pid = os.fork()
             if pid == 0:
                 ok = workers.losses(backend={word!r})[0] == before
+                ok = ok and threading.active_count() > 1  # parallel again
                 pid = os.fork()  # and the child's child
                 if pid == 0:
                     os._exit(0 if workers.losses(backend={word!r})[0] == before else 3)

@@ -63,10 +63,10 @@ def logsumexp(
     Examples
     --------
     >>> import fastxent as fx
-    >>> float(fx.logsumexp([3.0, 1.0, -3.0]))
-    3.129108908829849
-    >>> float(fx.logsumexp([1000.0, 1000.0]))
-    1000.6931471805599
+    >>> round(float(fx.logsumexp([3.0, 1.0, -3.0])), 14)
+    3.12910890882985
+    >>> round(float(fx.logsumexp([1000.0, 1000.0])), 10)
+    1000.6931471806
     """
     return _call.normalize("logsumexp", x, axis, where, out, keepdims)
 

@@ -70,6 +70,7 @@ cdef enum:
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
     BATCH = 16          # rows with contiguous classes finished together,
     NEAR = 16384        # if their elements are still near when the gradient is written
+    BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
     SMALL = 32          # up to this many contiguous classes go by tiles
@@ -373,6 +374,21 @@ cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
             lanes[j] += exponential(x[g * LANES + j] - m, True)
 
 
+cdef inline void add_and_keep_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
+                                  const char* ahead, real* kept) noexcept nogil:
+    """As add_exp; the terms go to kept as well."""
+    cdef Py_ssize_t g, j
+    cdef real v
+    for g in range(groups):
+        if ahead != NULL:
+            for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
+                prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
+        for j in range(LANES):
+            v = exponential(x[g * LANES + j] - m, True)
+            kept[g * LANES + j] = v
+            lanes[j] += v
+
+
 cdef inline Py_ssize_t find(const real* x, Py_ssize_t n, real m) noexcept nogil:
     if real is float:
         return find_float(x, n, m)
@@ -389,12 +405,12 @@ cdef double nan_or_zero(const real* x, Py_ssize_t n) noexcept nogil:
 
 
 cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const real* end,
-                      const char* ahead) noexcept nogil:
+                      const char* ahead, real* kept) noexcept nogil:
     """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
 
     In 1 + tiny the tiny is lost, and a confident row's loss is all in it.  Where the sum is
     small, only the lane with the maximum has lost something: that lane is summed again
-    without it.
+    without it.  With kept, all the terms are left there, the ragged end as a whole group.
     """
     cdef real lanes[LANES]
     cdef real lane[LANES]
@@ -402,9 +418,14 @@ cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const
     cdef double one = 1.0 / unbias(m), total
     for j in range(LANES):
         lanes[j] = 0
-    add_exp(x, groups, m, &lanes[0], ahead)
-    if n % LANES:
-        add_exp(end, 1, m, &lanes[0], NULL)
+    if kept != NULL:
+        add_and_keep_exp(x, groups, m, &lanes[0], ahead, kept)
+        if n % LANES:
+            add_and_keep_exp(end, 1, m, &lanes[0], NULL, kept + groups * LANES)
+    else:
+        add_exp(x, groups, m, &lanes[0], ahead)
+        if n % LANES:
+            add_exp(end, 1, m, &lanes[0], NULL)
     total = lane_sum(&lanes[0])
     if not leave_out:
         return total
@@ -801,7 +822,9 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     return buf
 
 
-cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) noexcept nogil:
+cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, double* bases,
+                   real unused) noexcept nogil:
+    """The row's statistics; with kept, exp(x - base) of each block too, and the bases."""
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
@@ -830,7 +853,10 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) n
         if m == <real>INFINITY:
             row.rest += nan_or_zero(x, n)
         else:
-            row.rest += block_sum(x, n, base, grown, &end[0], ahead) * unbias(unused)
+            row.rest += unbias(unused) * block_sum(
+                x, n, base, grown, &end[0], ahead, kept + b * BLOCK if kept != NULL else NULL)
+        if kept != NULL:
+            bases[b] = m        # -inf: nothing but zeros so far
         if has_coefficients(t):
             c = load_coefs(t, row, o, i, k, n, &bc[0], &bw[0])
             if c == NULL:
@@ -843,7 +869,9 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real unused) n
     close_row(row, 0)
 
 
-cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real unused) noexcept nogil:
+cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
+                   const double* bases, real unused) noexcept nogil:
+    """The row's gradient; with kept by one multiplication each, from what the scan left."""
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
@@ -861,10 +889,15 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
         to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
-        d = <real*>to if direct else &bd[0]
+        d = <real*>to if direct else kept + b * BLOCK if kept != NULL else &bd[0]
         if coef.zero:
             for j in range(n):
                 d[j] = nothing
+        elif kept != NULL:
+            a = <real>(coef.g * coef.a * unbias(unused) * exp64(bases[b] - coef.m))
+            x = kept + b * BLOCK
+            for j in range(n):
+                d[j] = a * x[j]
         else:
             x = load_logits(t, o, i, k, n, &bx[0])
             if t.op == LOG_SOFTMAX:
@@ -876,23 +909,28 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
                            <real>coef.g, d)
             else:
                 block_exp(x, n, <real>coef.m, <real>(coef.g * coef.a), d)
-            if k <= coef.label < k + n:
-                d[coef.label - k] = <real>coef.entry
-            if t.mask.data != NULL:
-                p = t.mask.data + o * t.mask.outer + i * t.mask.inner + k * t.mask.classes
-                for j in range(n):
-                    d[j] = d[j] if p[j * t.mask.classes] != 0 else nothing
+        if k <= coef.label < k + n:
+            d[coef.label - k] = <real>coef.entry
+        if t.mask.data != NULL:
+            p = t.mask.data + o * t.mask.outer + i * t.mask.inner + k * t.mask.classes
+            for j in range(n):
+                d[j] = d[j] if p[j * t.mask.classes] != 0 else nothing
         if not direct:
             store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
 
 
-cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real unused) noexcept nogil:
-    """A few rows at once, for their logarithms: one alone waits for each of its operations."""
+cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept, real unused) noexcept nogil:
+    """A few rows at once, for their logarithms: one alone waits for each of its operations.
+
+    With kept, room for all their elements, each exponential is computed only once.
+    """
     cdef Row rows[BATCH]
     cdef double r[BATCH]
+    cdef double bases[BASES]
     cdef Coef coef
     cdef double loss, total = 0
-    cdef Py_ssize_t j, o, i
+    cdef Py_ssize_t j, o, i, length = (t.end - t.begin + LANES - 1) // LANES * LANES
+    cdef Py_ssize_t blocks = (length + BLOCK - 1) // BLOCK
     for j in range(BATCH):
         r[j] = 0
     for j in range(count):
@@ -902,7 +940,8 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real unused) n
         if t.phase == FINISH:
             read_stats(t, o, i, &rows[j])
         elif not rows[j].absent:
-            scan_row(t, o, i, &rows[j], unused)
+            scan_row(t, o, i, &rows[j], kept + j * length if kept != NULL else NULL,
+                     &bases[j * blocks], unused)
         if t.stats.data != NULL and t.phase != FINISH:
             write_stats(t, o, i, &rows[j])
         r[j] = rows[j].rest
@@ -918,7 +957,8 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real unused) n
         if t.loss.data != NULL:
             element_put(t.loss.data + o * t.loss.outer + i * t.loss.inner, t.loss.kind, loss)
         if t.grad.data != NULL:
-            emit_row(t, o, i, &rows[j], &coef, unused)
+            emit_row(t, o, i, &rows[j], &coef, kept + j * length if kept != NULL else NULL,
+                     &bases[j * blocks], unused)
     return total
 
 
@@ -1247,10 +1287,17 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
 
 # ---------------------------------------------------------------- jobs
 
-cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, real unused) noexcept nogil:
+cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char* room,
+              Py_ssize_t size, real unused) noexcept nogil:
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // (t.end - t.begin)))
     cdef double total = 0
+    cdef real* kept = NULL
+    # The room ends with a block more than is counted on: rows are kept in whole groups.
+    size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
+    if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
+            and max(most * (t.end - t.begin), t.end - t.begin) <= size):
+        kept = <real*>room
     while row < stop:
         count = min(most, stop - row)
         if t.tiled:
@@ -1258,7 +1305,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, real
                 count = min(count, t.num_inner - row % t.num_inner)
             total += run_tile(t, row // t.num_inner, row % t.num_inner, count, unused)
         else:
-            total += run_rows(t, row, count, unused)
+            total += run_rows(t, row, count, kept, unused)
         row += count
     if t.stream:
         stream_fence()
@@ -1307,12 +1354,19 @@ cdef class Job:
         for k in range(self.held):
             PyBuffer_Release(&self.buffers[k])
 
-    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0):
+    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, scratch=None):
+        cdef Py_buffer b
+        b.buf = NULL
+        b.len = 0
+        if scratch is not None:
+            PyObject_GetBuffer(scratch, &b, PyBUF_WRITABLE)
         with nogil:
             if self.task.single:
-                run(&self.task, first, stop, block, <float>0)
+                run(&self.task, first, stop, block, <char*>b.buf, b.len, <float>0)
             else:
-                run(&self.task, first, stop, block, <double>0)
+                run(&self.task, first, stop, block, <char*>b.buf, b.len, <double>0)
+        if scratch is not None:
+            PyBuffer_Release(&b)
 
     cdef Py_buffer* hold(self, array, bint writable) except NULL:
         cdef Py_buffer* b = &self.buffers[self.held]

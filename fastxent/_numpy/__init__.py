@@ -5,7 +5,8 @@ for float64), a few thousand elements at a time.  ``x`` is
 ``(outer, C)`` or ``(outer, C, inner)``; what belongs to a row is ``(outer,)`` or
 ``(outer, inner)``; ``u`` is the sample weight, ``g`` the upstream gradient, ``scale`` the
 reduction's factor.  Each kernel returns a job; ``job(first, stop, block)`` computes the
-rows ``first <= row < stop`` and puts the sum of their losses into ``total[block]``.
+rows ``first <= row < stop`` and puts the sum of their losses into ``total[block]``; a
+``room`` for intermediate results may be given, which this backend does not use.
 
 A row's statistics, the columns of ``stats``, are all that its loss needs and can be
 merged from pieces of the row: the maximum ``m``; ``rest = sum exp(x_k - m)`` over all
@@ -23,8 +24,8 @@ import numpy as np
 
 from .._spec import ALL, FINISH, SCAN
 
-#: Elements worked on at once; a dozen float64 temporaries of this size stay below 1 MB.
-_ELEMENTS = 1 << 13
+#: Elements worked on at once; a dozen temporaries of this size stay below 1 MB.
+_ELEMENTS = 1 << 12
 
 Array = np.ndarray[Any, Any]
 Job = Callable[..., None]
@@ -117,7 +118,7 @@ def merge(a: Array, b: Array) -> Array:
 
 
 def _job(task: _Task) -> Job:
-    def job(first: int, stop: int, block: int = 0) -> None:
+    def job(first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
         with np.errstate(all="ignore"):
             sums = [_rows(task, rows) for rows in _blocks(task, first, stop)]
         if task.total is not None:

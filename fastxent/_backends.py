@@ -81,9 +81,7 @@ def probe(name: str) -> tuple[tuple[str, ...], str]:
 
 def words() -> tuple[str, ...]:
     """Every usable backend word, the default first."""
-    return tuple(
-        f"{name}:{isa}" if isa else name for name in BACKENDS for isa in probe(name)[0]
-    )
+    return tuple(f"{name}:{isa}" if isa else name for name in BACKENDS for isa in probe(name)[0])
 
 
 def check_word(word: object) -> None:

@@ -41,34 +41,32 @@ _rooms = threading.local()
 
 
 def _room() -> Array:
-    """This thread's room."""
+    """Return the calling thread's room."""
     try:
-        return _rooms.room  # type: ignore[no-any-return]
+        return _rooms.room
     except AttributeError:
         _rooms.room = np.empty(_ROOM_BYTES, np.uint8)
-        return _rooms.room  # type: ignore[no-any-return]
+        return _rooms.room
 
 
 class _Fold(NamedTuple):
     """Arrays seen as rows: with classes (outer, C[, inner]), without (outer[, inner])."""
 
-    classed: list[Array | None]
-    plain: list[Array | None]
+    classed: list[Any]  # arrays or None
+    plain: list[Any]
 
     @property
     def rows(self) -> int:
-        x = self.classed[0]
-        assert x is not None
-        return x.shape[0] * (x.shape[2] if x.ndim == 3 else 1)
+        outer, _, *inner = self.classed[0].shape
+        return int(outer * math.prod(inner))
 
 
-def _fold(axis: int, classed: list[Array | None], plain: list[Array | None]) -> list[_Fold]:
+def _fold(axis: int, classed: list[Any], plain: list[Any]) -> list[_Fold]:
     """Fold the row axes of all arrays at once into at most two; walk those that do not fold.
 
     ``classed`` have the first one's shape, ``plain`` that shape without ``axis``.
     """
     x = classed[0]
-    assert x is not None
     if x.ndim == 2:
         if axis == 0:
             classed = [a if a is None else a.T for a in classed]
@@ -83,13 +81,12 @@ def _fold(axis: int, classed: list[Array | None], plain: list[Array | None]) -> 
     classed = [a if a is None else a.transpose(*axes, axis) for a in classed]
     plain = [a if a is None else a.transpose(order) for a in plain]
     x = classed[0]
-    assert x is not None
     sizes: list[int] = []
     for k in range(x.ndim - 1):
         arrays = [a for a in (*classed, *plain) if a is not None]
         if sizes and all(a.strides[k - 1] == a.strides[k] * a.shape[k] for a in arrays):
             sizes[-1] *= x.shape[k]
-        elif x.shape[k] > 1 or k == x.ndim - 2 and not sizes:
+        elif x.shape[k] > 1 or (k == x.ndim - 2 and not sizes):
             sizes.append(x.shape[k])
     classed = [a if a is None else a.reshape(*sizes, a.shape[-1]) for a in classed]
     plain = [a if a is None else a.reshape(sizes) for a in plain]
@@ -109,7 +106,6 @@ _Bind = Callable[..., Callable[..., None]]
 def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[float]:
     """Run a kernel over all rows; the sums of the losses of the blocks, in order."""
     x = folds[0].classed[0]
-    assert x is not None
     rows, num_classes = folds[0].rows, x.shape[1]
     contiguous = x.strides[1] == x.itemsize
     if rows * num_classes * len(folds) < _PARALLEL:
@@ -136,7 +132,7 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
             jobs[k](block * step, min(rows, (block + 1) * step), block, room)
 
         _threads.run(work, blocks * len(jobs), threads)
-    return total.tolist()  # type: ignore[no-any-return]
+    return total.tolist()
 
 
 def _run_long(
@@ -144,7 +140,6 @@ def _run_long(
 ) -> Iterator[float]:
     """Long rows: statistics of the pieces, merged in order; then losses; then gradients."""
     x = fold.classed[0]
-    assert x is not None
     num_classes, rows = x.shape[1], fold.rows
     step = 1 if contiguous else _TILE
     blocks = -(-rows // step)
@@ -171,7 +166,7 @@ def _run_long(
 
 
 def _streams(a: Array | None, x: Array) -> bool:
-    """Should this array of the logits' shape be written past the cache?"""
+    """Tell whether an array of the logits' shape should be written past the cache."""
     return a is not None and a.nbytes >= _STREAM_BYTES and not np.may_share_memory(a, x)
 
 
@@ -207,7 +202,7 @@ def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool
                 array = None if phase == SCAN else fold.plain[0]
             elif not emit:
                 array = None
-            return chosen.kernels.normalize(  # type: ignore[no-any-return]
+            return chosen.kernels.normalize(
                 fx, fmask, kind, array, stats, phase, begin, end, stream
             )
 
@@ -321,7 +316,7 @@ def loss(
         ) -> Callable[..., None]:
             fx, fmask, fgrad, _, fq = fold.classed
             fu, fg, flosses, fy = fold.plain
-            return kernel(  # type: ignore[no-any-return]
+            return kernel(
                 fx, fy if index else fq, fmask, fu, None if g is None else fg, w, e, t,
                 None if total is None else flosses, total, fgrad if emit else None, stats,
                 scale, *labels_only, phase, begin, end, stream,
@@ -350,7 +345,6 @@ def _label_pass(
 ) -> list[tuple[bool, float, int]]:
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
-    assert y is not None
     inner = y.shape[1] if y.ndim == 2 else 1
     found: list[Any] = [None] * _part_count(_BLOCK, inner, y.shape[0])
 
@@ -370,7 +364,6 @@ def _labels_gradient(
     """Fill dL/dq_k = g (1-e) w_k (lse - x_k), a few rows and classes at a time."""
     x, mask, _, out, _ = fold.classed
     u, g = fold.plain[:2]
-    assert x is not None and out is not None
     num_classes, inner = x.shape[1], x.shape[2] if x.ndim == 3 else 1
     work_type = np.float64 if x.dtype.kind in "biu" or x.dtype.itemsize == 8 else np.float32
     width = min(num_classes, _SCRATCH)
@@ -409,7 +402,7 @@ def _labels_gradient(
     _threads.run(work, _part_count(step, inner, x.shape[0]), threads)
 
 
-def _part(k: int, step: int, inner: int) -> tuple[slice, ...]:
+def _part(k: int, step: int, inner: int) -> tuple[Any, ...]:
     """The k-th few rows, as an index of (outer[, inner]) that keeps the axes."""
     if inner == 1:
         return (slice(k * step, (k + 1) * step),)

@@ -110,7 +110,9 @@ def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int)
     if ignore is not None:
         bad &= y != ignore
     position = np.unravel_index(np.argmax(bad), bad.shape)
-    allowed = f"[0, {num_classes})" + (f" or equal ignore_index={ignore}" if ignore is not None else "")
+    allowed = f"[0, {num_classes})" + (
+        f" or equal ignore_index={ignore}" if ignore is not None else ""
+    )
     place = ", ".join(str(int(k)) for k in position)
     return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
 
@@ -238,7 +240,7 @@ def apart(
             if same == (name, other) and _is_same(a, b):
                 continue
             try:
-                shared = np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+                shared = np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
             except np.exceptions.TooHardError:
                 shared = True
             if shared:

@@ -265,7 +265,7 @@ def sparse_softmax_cross_entropy_with_grad(
     >>> loss.round(8).tolist(), grad.round(8).tolist()
     ([6.12910891], [[0.87887824, 0.11894324, -0.99782148]])
     """
-    return _call.loss(  # type: ignore[no-any-return]
+    return _call.loss(
         True, logits, labels, axis, sample_weight, class_weight, ignore_index, label_smoothing,
         z_loss, where, reduction, out, True, upstream, grad_out,
     )  # fmt: skip
@@ -401,7 +401,7 @@ def softmax_cross_entropy_with_grad(
     >>> loss.round(8).tolist(), grad.round(8).tolist()
     ([0.82474489], [[0.00657326, 0.17555875, -0.18213202]])
     """
-    return _call.loss(  # type: ignore[no-any-return]
+    return _call.loss(
         False, logits, labels, axis, sample_weight, class_weight, None, label_smoothing,
         z_loss, where, reduction, out, True, upstream, grad_out, labels_grad_out,
     )  # fmt: skip

@@ -11,19 +11,19 @@ from ._config import Settings
 from ._version import __version__
 
 
-def _checked(backend: object, threads: object) -> Settings:
+def _checked(backend: Any, threads: Any) -> Settings:
     if backend is not None:
         _backends.check_word(backend)
     if threads is not None:
         try:
-            threads = operator.index(threads)  # type: ignore[call-overload]
+            threads = operator.index(threads)
         except TypeError:
             raise TypeError(
                 f"threads must be an integer >= 1; got {threads!r} ({type(threads).__name__})"
             ) from None
         if threads < 1:
             raise ValueError(f"threads must be an integer >= 1; got {threads}")
-    return Settings(backend, threads)  # type: ignore[arg-type]
+    return Settings(backend, threads)
 
 
 class config:  # noqa: N801 - used like a function

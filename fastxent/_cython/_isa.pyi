@@ -6,7 +6,9 @@ _Array = np.ndarray[Any, Any]
 
 @final
 class Job:
-    def __call__(self, first: int, stop: int, block: int = 0) -> None: ...
+    def __call__(
+        self, first: int, stop: int, block: int = 0, scratch: _Array | None = None
+    ) -> None: ...
 
 def normalize(
     x: _Array,

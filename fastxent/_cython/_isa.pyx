@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False
 # cython: freethreading_compatible=True
 """The kernels, compiled once per instruction set from this one source.
 
@@ -102,7 +103,8 @@ cdef inline double at(View* v, Py_ssize_t o, Py_ssize_t i) noexcept nogil:
     return element_get(v.data + o * v.outer + i * v.inner, v.kind)
 
 
-cdef inline real* load(int kind, const char* p, Py_ssize_t stride, Py_ssize_t n, real* buf) noexcept nogil:
+cdef inline real* load(int kind, const char* p, Py_ssize_t stride, Py_ssize_t n,
+                       real* buf) noexcept nogil:
     """n elements as contiguous reals: in place if they are, else converted into buf."""
     cdef Py_ssize_t k
     if real is float:
@@ -524,7 +526,8 @@ cdef void block_exp(const real* x, Py_ssize_t n, real m, real a, real* dst) noex
         memcpy(dst + whole, end, (n - whole) * sizeof(real))
 
 
-cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail, real g) noexcept nogil:
+cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail,
+                            real g) noexcept nogil:
     """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
     cdef real t = 0
     cdef real s = factors(x - m, False, &t)
@@ -533,19 +536,12 @@ cdef inline real difference(real x, real m, real a, real tail, real c, real c_ta
     return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
 
 
-cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_t n, real m, real a,
-                     real tail, real g, real* dst) noexcept nogil:
-    """dst = g ((a + tail) exp(x - m) - (c + c_tail)); no c_tail if that is NULL."""
-    cdef real end[VECTOR]
-    cdef Py_ssize_t j, whole = n - n % VECTOR
-    if c_tail == NULL:
-        for j in range(whole):
-            dst[j] = difference(x[j], m, a, tail, c[j], <real>0.0, g)
-    else:
-        for j in range(whole):
-            dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
-    for j in range(whole, n):
-        dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j] if c_tail != NULL else <real>0.0, g)
+cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_t n, real m,
+                     real a, real tail, real g, real* dst) noexcept nogil:
+    """dst = g ((a + tail) exp(x - m) - (c + c_tail))."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
 
 
 cdef void block_log(const real* x, Py_ssize_t n, real m, real r, real* dst) noexcept nogil:
@@ -592,13 +588,6 @@ cdef inline void open_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcep
         row.share_error = fma(-row.share, <double>allowed, t.e) / allowed
 
 
-cdef inline void close_row(Row* row, double ties) noexcept nogil:
-    """From the sum over all entries below the maximum to the rest."""
-    if ties > 0 and row.m != -INFINITY:
-        row.rest += ties - 1
-    row.weight += row.error
-
-
 cdef inline void write_stats(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row) noexcept nogil:
     cdef double* p = <double*>(t.stats.data + o * t.stats.outer + i * t.stats.inner)
     p[0] = row.m
@@ -629,7 +618,8 @@ cdef inline double rounding_of_one_plus(double s) noexcept nogil:
     return (1.0 - (total - b)) + (s - b)
 
 
-cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef* coef) noexcept nogil:
+cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
+                   Coef* coef) noexcept nogil:
     """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers.
 
     With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
@@ -672,7 +662,8 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r, Coef
         if hard == 0 and not smooth and t.t == 0:
             return 0
         if t.mask.data != NULL:
-            allowed = (t.mask.data + o * t.mask.outer + i * t.mask.inner + y * t.mask.classes)[0] != 0
+            allowed = (t.mask.data + o * t.mask.outer + i * t.mask.inner
+                       + y * t.mask.classes)[0] != 0
         d = INFINITY
         if allowed:
             d = row.m - element_get(
@@ -866,7 +857,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             else:
                 block_gap(x, c, n, base, row)
     row.m = m
-    close_row(row, 0)
+    row.weight += row.error
 
 
 cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
@@ -919,7 +910,8 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
             store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
 
 
-cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept, real unused) noexcept nogil:
+cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
+                     real unused) noexcept nogil:
     """A few rows at once, for their logarithms: one alone waits for each of its operations.
 
     With kept, room for all their elements, each exponential is computed only once.
@@ -1032,11 +1024,13 @@ cdef real* load_logits_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t coun
     """Logits of a tile; masked ones are -inf."""
     cdef real* x = load_tile(t, &t.x, o, i, count, c, depth, buf, step)
     cdef Py_ssize_t j, k
+    cdef real v
     if t.mask.data == NULL:
         return x
     for k in range(depth):
         for j in range(TILE):
-            buf[k * TILE + j] = x[k * step[0] + j] if allowed[k * TILE + j] else minus_infinity(buf[0])
+            v = x[k * step[0] + j]      # x may be buf
+            buf[k * TILE + j] = v if allowed[k * TILE + j] else minus_infinity(v)
     step[0] = TILE
     return buf
 
@@ -1162,7 +1156,9 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
     for j in range(count):
         rows[j].m = m[j]
         rows[j].rest = rest[j]
-        close_row(&rows[j], ties[j])
+        if m[j] != minus_infinity(unused):
+            rows[j].rest += ties[j] - 1     # all maxima but one
+        rows[j].weight += rows[j].error
 
 
 cdef void load_exact_tile(Task* t, Row* rows, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
@@ -1235,7 +1231,8 @@ cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
             for k in range(depth):
                 for j in range(TILE):
                     bd[k * TILE + j] = difference(
-                        x[k * step + j], m[j], a[j], tail[j], bc[k * TILE + j], bt[k * TILE + j], g[j])
+                        x[k * step + j], m[j], a[j], tail[j], bc[k * TILE + j],
+                        bt[k * TILE + j], g[j])
         else:
             for k in range(depth):
                 for j in range(TILE):
@@ -1251,7 +1248,8 @@ cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         store_tile(t, &t.grad, o, i, count, b, depth, &bd[0])
 
 
-cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real unused) noexcept nogil:
+cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
+                     real unused) noexcept nogil:
     cdef Row rows[TILE]
     cdef Coef coefs[TILE]
     cdef double r[TILE]
@@ -1290,13 +1288,14 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
 cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char* room,
               Py_ssize_t size, real unused) noexcept nogil:
     cdef Py_ssize_t row = first, count
-    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // (t.end - t.begin)))
+    cdef Py_ssize_t width = t.end - t.begin
+    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // width))
     cdef double total = 0
     cdef real* kept = NULL
-    # The room ends with a block more than is counted on: rows are kept in whole groups.
+    # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
-            and max(most * (t.end - t.begin), t.end - t.begin) <= size):
+            and most * width <= size):
         kept = <real*>room
     while row < stop:
         count = min(most, stop - row)
@@ -1402,7 +1401,8 @@ cdef class Job:
             v.inner = b.strides[1 + classes]
         return 0
 
-    cdef int bind_logits(self, x, mask, stats, int phase, Py_ssize_t begin, Py_ssize_t end) except -1:
+    cdef int bind_logits(self, x, mask, stats, int phase, Py_ssize_t begin,
+                         Py_ssize_t end) except -1:
         cdef Task* t = &self.task
         cdef Py_buffer* b
         self.bind(&t.x, x, True)
@@ -1431,7 +1431,8 @@ cdef class Job:
         return 0
 
 
-def normalize(x, mask, str kind, out, stats, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+def normalize(x, mask, str kind, out, stats, int phase, Py_ssize_t begin, Py_ssize_t end,
+              bint stream):
     """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
     cdef Job job = Job()
     job.bind_logits(x, mask, stats, phase, begin, end)
@@ -1444,8 +1445,8 @@ def normalize(x, mask, str kind, out, stats, int phase, Py_ssize_t begin, Py_ssi
     return job
 
 
-cdef Job rows(Op op, x, y, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale,
-              ignore, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+cdef Job rows(Op op, x, y, mask, u, g, w, double e, double t, loss, total, grad, stats,
+              double scale, ignore, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
     cdef Job job = Job()
     job.task.op = op
     job.bind_logits(x, mask, stats, phase, begin, end)
@@ -1464,16 +1465,18 @@ cdef Job rows(Op op, x, y, mask, u, g, w, double e, double t, loss, total, grad,
     return job
 
 
-def rows_index(x, y, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale, ignore,
-               int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
+def rows_index(x, y, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale,
+               ignore, int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
     """Softmax cross entropy with index labels ``y``."""
-    return rows(INDEX, x, y, mask, u, g, w, e, t, loss, total, grad, stats, scale, ignore, phase, begin, end, stream)
+    return rows(INDEX, x, y, mask, u, g, w, e, t, loss, total, grad, stats, scale, ignore, phase,
+                begin, end, stream)
 
 
 def rows_dense(x, q, mask, u, g, w, double e, double t, loss, total, grad, stats, double scale,
                int phase, Py_ssize_t begin, Py_ssize_t end, bint stream):
     """Softmax cross entropy with label distributions ``q``."""
-    return rows(DENSE, x, q, mask, u, g, w, e, t, loss, total, grad, stats, scale, None, phase, begin, end, stream)
+    return rows(DENSE, x, q, mask, u, g, w, e, t, loss, total, grad, stats, scale, None, phase,
+                begin, end, stream)
 
 
 cdef bint labels_pass(Task* t, double* weight, Py_ssize_t* nonzero) noexcept nogil:
@@ -1530,8 +1533,8 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     t.num_outer = b.shape[0]
     t.num_inner = b.shape[1] if b.ndim == 2 else 1
     n = t.num_outer * t.num_inner
-    if u is None and w is None and ignore is None and b.ndim == 1 and b.strides[0] == b.itemsize and (
-            t.y.kind == KIND_I64 or t.y.kind == KIND_I32):
+    if (u is None and w is None and ignore is None and b.ndim == 1
+            and b.strides[0] == b.itemsize and t.y.kind in (KIND_I64, KIND_I32)):
         with nogil:
             good = labels_plain(t.y.data, t.y.kind, n, num_classes)
         return good, <double>n, n

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._spec import ALL, FINISH, SCAN
+from .._spec import FINISH, SCAN
 
 #: Elements worked on at once; a dozen temporaries of this size stay below 1 MB.
 _ELEMENTS = 1 << 12
@@ -33,21 +33,21 @@ Job = Callable[..., None]
 
 class _Task(NamedTuple):
     kind: str
-    x: Array
-    mask: Array | None
-    stats: Array | None
+    x: Any
+    mask: Any
+    stats: Any
     phase: int
     begin: int
     end: int
-    y: Array | None = None
-    u: Array | None = None
-    g: Array | None = None
-    w: Array | None = None
+    y: Any = None
+    u: Any = None
+    g: Any = None
+    w: Any = None
     e: float = 0.0
     t: float = 0.0
-    loss: Array | None = None
-    total: Array | None = None
-    grad: Array | None = None
+    loss: Any = None
+    total: Any = None
+    grad: Any = None
     scale: float = 1.0
     ignore: int | None = None
 
@@ -75,7 +75,9 @@ def rows_dense(
 ) -> Job:
     """Softmax cross entropy with label distributions ``q``."""
     return _job(
-        _Task("dense", x, mask, stats, phase, begin, end, q, u, g, w, e, t, loss, total, grad, scale)
+        _Task(
+            "dense", x, mask, stats, phase, begin, end, q, u, g, w, e, t, loss, total, grad, scale
+        )
     )
 
 

@@ -113,7 +113,7 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     if num_classes > _LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
 
-    step = max(1, _BLOCK // num_classes)
+    step = max(1, _BLOCK // num_classes, min(8, rows // 64))
     if step >= _TILE or not contiguous:
         step = max(_TILE, step - step % _TILE)
     blocks = -(-rows // step)

@@ -324,6 +324,14 @@ cdef struct Coef:
     bint zero
 
 
+cdef struct Late:                            # a row whose gradient is still to be written
+    bint some
+    Py_ssize_t o, i
+    Row row
+    Coef coef
+    double* bases
+
+
 # ---------------------------------------------------------------- lanes across the classes
 
 cdef inline real minus_infinity(real unused) noexcept nogil:
@@ -813,9 +821,66 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     return buf
 
 
+cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
+                     const double* bases, Py_ssize_t b, real unused) noexcept nogil:
+    """A block of a row's gradient; with kept one multiplication each of what the scan left."""
+    cdef real bx[BLOCK]
+    cdef real bc[BLOCK]
+    cdef real bw[BLOCK]
+    cdef real bd[BLOCK]
+    cdef real* x
+    cdef real* c
+    cdef real* d
+    cdef char* to
+    cdef const char* p
+    cdef real a, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
+        t.grad.kind == native_kind(unused))
+    cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
+    to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
+    d = <real*>to if direct else kept + b * BLOCK if kept != NULL else &bd[0]
+    if coef.zero:
+        for j in range(n):
+            d[j] = nothing
+    elif kept != NULL:
+        a = <real>(coef.g * coef.a * unbias(unused) * exp64(bases[b] - coef.m))
+        x = kept + b * BLOCK
+        for j in range(n):
+            d[j] = a * x[j]
+    else:
+        x = load_logits(t, o, i, k, n, &bx[0])
+        if t.op == LOG_SOFTMAX:
+            block_log(x, n, <real>coef.m, <real>coef.shift, d)
+        elif has_coefficients(t):
+            c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
+            a = <real>coef.a
+            block_less(x, c, &bw[0], n, <real>coef.m, a, <real>(coef.a - a + coef.tail),
+                       <real>coef.g, d)
+        else:
+            block_exp(x, n, <real>coef.m, <real>(coef.g * coef.a), d)
+    if k <= coef.label < k + n:
+        d[coef.label - k] = <real>coef.entry
+    if t.mask.data != NULL:
+        p = t.mask.data + o * t.mask.outer + i * t.mask.inner + k * t.mask.classes
+        for j in range(n):
+            d[j] = d[j] if p[j * t.mask.classes] != 0 else nothing
+    if not direct:
+        store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
+
+
+cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
+                   const double* bases, real unused) noexcept nogil:
+    cdef Py_ssize_t b
+    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
+        emit_block(t, o, i, row, coef, kept, bases, b, unused)
+
+
 cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, double* bases,
-                   real unused) noexcept nogil:
-    """The row's statistics; with kept, exp(x - base) of each block too, and the bases."""
+                   Late* late, real unused) noexcept nogil:
+    """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
+
+    A late gradient is written block by block as its place in kept is needed.
+    """
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
@@ -841,6 +906,8 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
                 row.gap += row.weight * (<double>top - <double>m)
             m = top
         base = <real>0.0 if m == minus_infinity(m) else m
+        if late != NULL and late.some:
+            emit_block(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, b, unused)
         if m == <real>INFINITY:
             row.rest += nan_or_zero(x, n)
         else:
@@ -858,56 +925,8 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
                 block_gap(x, c, n, base, row)
     row.m = m
     row.weight += row.error
-
-
-cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
-                   const double* bases, real unused) noexcept nogil:
-    """The row's gradient; with kept by one multiplication each, from what the scan left."""
-    cdef real bx[BLOCK]
-    cdef real bc[BLOCK]
-    cdef real bw[BLOCK]
-    cdef real bd[BLOCK]
-    cdef real* x
-    cdef real* c
-    cdef real* d
-    cdef char* to
-    cdef const char* p
-    cdef real a, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
-    cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
-        t.grad.kind == native_kind(unused))
-    cdef Py_ssize_t b, j, k, n
-    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
-        k = t.begin + b * BLOCK
-        n = min(<Py_ssize_t>BLOCK, t.end - k)
-        to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
-        d = <real*>to if direct else kept + b * BLOCK if kept != NULL else &bd[0]
-        if coef.zero:
-            for j in range(n):
-                d[j] = nothing
-        elif kept != NULL:
-            a = <real>(coef.g * coef.a * unbias(unused) * exp64(bases[b] - coef.m))
-            x = kept + b * BLOCK
-            for j in range(n):
-                d[j] = a * x[j]
-        else:
-            x = load_logits(t, o, i, k, n, &bx[0])
-            if t.op == LOG_SOFTMAX:
-                block_log(x, n, <real>coef.m, <real>coef.shift, d)
-            elif has_coefficients(t):
-                c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
-                a = <real>coef.a
-                block_less(x, c, &bw[0], n, <real>coef.m, a, <real>(coef.a - a + coef.tail),
-                           <real>coef.g, d)
-            else:
-                block_exp(x, n, <real>coef.m, <real>(coef.g * coef.a), d)
-        if k <= coef.label < k + n:
-            d[coef.label - k] = <real>coef.entry
-        if t.mask.data != NULL:
-            p = t.mask.data + o * t.mask.outer + i * t.mask.inner + k * t.mask.classes
-            for j in range(n):
-                d[j] = d[j] if p[j * t.mask.classes] != 0 else nothing
-        if not direct:
-            store(t.grad.kind, to, t.grad.classes, n, d, t.stream)
+    if late != NULL:
+        late.some = False
 
 
 cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
@@ -933,7 +952,7 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
             read_stats(t, o, i, &rows[j])
         elif not rows[j].absent:
             scan_row(t, o, i, &rows[j], kept + j * length if kept != NULL else NULL,
-                     &bases[j * blocks], unused)
+                     &bases[j * blocks], NULL, unused)
         if t.stats.data != NULL and t.phase != FINISH:
             write_stats(t, o, i, &rows[j])
         r[j] = rows[j].rest
@@ -951,6 +970,43 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
         if t.grad.data != NULL:
             emit_row(t, o, i, &rows[j], &coef, kept + j * length if kept != NULL else NULL,
                      &bases[j * blocks], unused)
+    return total
+
+
+cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
+                          real unused) noexcept nogil:
+    """Loss and gradient, the gradient of a row while the next one is scanned.
+
+    Writing past the cache waits for memory and the scan for arithmetic: together they take
+    little more than the longer of them.
+    """
+    cdef double bases[2 * BASES]
+    cdef double* now
+    cdef Row row
+    cdef Late late
+    cdef double loss, total = 0
+    cdef Py_ssize_t j, o, i
+    late.some = False
+    for j in range(first, stop):
+        o = j // t.num_inner
+        i = j % t.num_inner
+        now = &bases[(j % 2) * BASES]
+        open_row(t, o, i, &row)
+        if not row.absent:
+            scan_row(t, o, i, &row, kept, now, &late, unused)
+        elif late.some:
+            emit_row(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, unused)
+        loss = finish(t, o, i, &row, log1p64(row.rest), &late.coef)
+        total += loss
+        if t.loss.data != NULL:
+            element_put(t.loss.data + o * t.loss.outer + i * t.loss.inner, t.loss.kind, loss)
+        late.some = True
+        late.o = o
+        late.i = i
+        late.row = row
+        late.bases = now
+    if late.some:
+        emit_row(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, unused)
     return total
 
 
@@ -1297,6 +1353,9 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
             and most * width <= size):
         kept = <real*>room
+    if kept != NULL and most == 1 and t.stats.data == NULL:
+        total = run_long_rows(t, first, stop, kept, unused)
+        row = stop
     while row < stop:
         count = min(most, stop - row)
         if t.tiled:

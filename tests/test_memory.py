@@ -46,7 +46,7 @@ with fx.config(backend={word!r}, threads={threads}):
     print(json.dumps(extra(lambda: {call})))
 """
 
-ROWS, CLASSES = 1000, 8000  # 32 MB of float32 logits
+ROWS, CLASSES = 600, 8000  # 19 MB of float32 logits
 
 BASE = f"""
     x = np.random.default_rng(0).standard_normal(({ROWS}, {CLASSES}), dtype=np.float32)
@@ -71,12 +71,12 @@ CALLS = {
     ),
     "fortran": ("x = np.asfortranarray(x)", f"{LOSS}(x, y, out=out)"),
     "middle_axis": (
-        "x = x.reshape(10, 8000, 100); y = y.reshape(10, 100); out = out.reshape(10, 100)",
+        "x = x.reshape(6, 8000, 100); y = y.reshape(6, 100); out = out.reshape(6, 100)",
         f"{GRAD}(x, y, out=out, grad_out=x, axis=1)",
     ),
     "strided": ("x = x[:, ::2]; y //= 2", f"{GRAD}(x, y, out=out, grad_out=x)"),
     "not_collapsing": (
-        "x = x.reshape(20, 50, 8000)[:, :49]; y = y.reshape(20, 50)[:, :49]",
+        "x = x.reshape(12, 50, 8000)[:, :49]; y = y.reshape(12, 50)[:, :49]",
         f"{GRAD}(x, y, reduction='sum', grad_out=x)",
     ),
     "byte_swapped": ("x = x.astype('>f4')", f"{LOSS}(x, y, out=out)"),
@@ -112,20 +112,20 @@ CALLS = {
 #: More rows than classes: here an array of losses or of labels would show.
 MANY = {
     "many_rows_mean": (
-        "x = np.zeros((3_000_000, 2), np.float32); y = np.zeros(3_000_000, np.int8)",
+        "x = np.zeros((1_200_000, 2), np.float32); y = np.zeros(1_200_000, np.int8)",
         f"{LOSS}(x, y, reduction='mean')",
     ),
     "many_rows_mean_in_place": (
-        "x = np.zeros((3_000_000, 2), np.float32); y = np.zeros(3_000_000, np.int8)",
+        "x = np.zeros((1_200_000, 2), np.float32); y = np.zeros(1_200_000, np.int8)",
         f"{GRAD}(x, y, reduction='mean', grad_out=x)",
     ),
     "many_rows_dense_mean": (
-        "x = np.zeros((3_000_000, 2), np.float32)",
+        "x = np.zeros((1_200_000, 2), np.float32)",
         f"{DENSE}(x, x, reduction='mean')",
     ),
     "many_weights": (
-        "x = np.zeros((3_000_000, 2), np.float32); y = np.zeros(3_000_000, np.int8);"
-        " u = np.ones(3_000_000, np.int8)",
+        "x = np.zeros((1_200_000, 2), np.float32); y = np.zeros(1_200_000, np.int8);"
+        " u = np.ones(1_200_000, np.int8)",
         f"{LOSS}(x, y, reduction='mean', sample_weight=u, ignore_index=-1)",
     ),
 }
@@ -167,5 +167,5 @@ def test_extra_memory(word, call):
 def test_the_measurement_sees_a_copy():
     """A call that copies the logits must fail this test's limit by far."""
     peak, arrays = _measure(words()[0], 2, "", "fx.softmax(x)")
-    assert peak > 30 * 2**20
-    assert arrays > 30 * 2**20
+    assert peak > 18 * 2**20
+    assert arrays > 18 * 2**20

@@ -418,7 +418,7 @@ def _scipy(job: Job) -> Any:
 PEERS = {
     "torch": ("torch", functools.partial(_torch, how="eager")),
     "torch.compile": ("torch", functools.partial(_torch, how="compiled")),
-    "torch.compile, func": ("torch", functools.partial(_torch, how="function transform")),
+    "torch.compile func": ("torch", functools.partial(_torch, how="function transform")),
     "JAX": ("optax", _jax),
     "TensorFlow": ("tensorflow", _tensorflow),
     "scikit-learn": ("sklearn", _sklearn),

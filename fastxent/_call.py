@@ -19,16 +19,17 @@ Array = np.ndarray[Any, Any]
 
 # The partition depends on the shape (and on where the classes lie) only, never on the
 # number of threads: the sums have the same bits for any of them.
-_BLOCK = 1 << 16  # elements per block of rows
+_BLOCK = 1 << 18  # elements per block of rows: some 50 microseconds
+_LABELS = 1 << 16  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous
 
 #: Elements below which a call is serial: waking a thread costs as much as computing these.
-_PARALLEL = 1 << 17
+_PARALLEL = 1 << 18
 
 #: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
-_STREAM_BYTES = 1 << 24
+_STREAM_BYTES = 12 << 20
 
 #: Elements of a label gradient computed at once.
 _SCRATCH = 1 << 14
@@ -346,10 +347,10 @@ def _label_pass(
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
     inner = y.shape[1] if y.ndim == 2 else 1
-    found: list[Any] = [None] * _part_count(_BLOCK, inner, y.shape[0])
+    found: list[Any] = [None] * _part_count(_LABELS, inner, y.shape[0])
 
     def work(k: int) -> None:
-        rows = _part(k, _BLOCK, inner)
+        rows = _part(k, _LABELS, inner)
         found[k] = chosen.kernels.labels(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )

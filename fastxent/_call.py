@@ -155,9 +155,7 @@ def _run_long(
         _threads.run(work, blocks * len(jobs), threads)
 
     sweep([bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)])
-    stats = parts[0]
-    for part in parts[1:]:
-        stats = merge(stats, part)
+    stats = merge(parts)
     total = np.zeros(blocks)
     # Losses first: a gradient in place overwrites the logits they read.
     sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)])

@@ -101,22 +101,19 @@ def _signed(y: Array) -> Array:
         return y.astype(np.int64)
 
 
-def merge(a: Array, b: Array) -> Array:
-    """Statistics of a row from those of two of its pieces."""
-    a, b = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+def merge(parts: Array) -> Array:
+    """Statistics of rows, (..., 5), from those of their pieces, (pieces, ..., 5)."""
+    top, rest, weight, gap, nonzero = np.moveaxis(parts, -1, 0)
     with np.errstate(all="ignore"):
-        m = np.maximum(a[0], b[0])
-
-        def moved(piece: Array) -> tuple[Array, Array]:
-            """The whole sum and the gap of a piece, with respect to m."""
-            below = (piece[0] < m) & (piece[0] > -np.inf)
-            factor = np.where(piece[0] < m, np.exp(piece[0] - m), 1.0)
-            gap = piece[3] + np.where(below, piece[2] * (m - piece[0]), 0.0)
-            return (piece[1] + (piece[0] > -np.inf)) * factor, gap
-
-        (sum_a, gap_a), (sum_b, gap_b) = moved(a), moved(b)
-        rest = np.where(a[0] == m, a[1] + sum_b, b[1] + sum_a)
-        return np.stack([m, rest, a[2] + b[2], gap_a + gap_b, a[4] + b[4]], axis=-1)
+        m = top.max(axis=0)
+        empty = top == -np.inf
+        # The first piece with the maximum leaves it out; the others count in full.
+        holder = np.arange(len(parts)).reshape(-1, *[1] * m.ndim) == top.argmax(axis=0)
+        below = top < m
+        sums = (rest + ~(empty | holder)) * np.where(below, np.exp(top - m), 1.0)
+        gap = gap + np.where(below & ~empty, weight * (m - top), 0.0)
+        sums = [part.sum(axis=0) for part in (sums, weight, gap, nonzero)]
+        return np.stack([m, *sums], axis=-1)
 
 
 def _job(task: _Task) -> Job:
@@ -199,7 +196,7 @@ def _scan(task: _Task, rows: tuple[Any, ...], share: Array) -> Array:
             piece[:, 2] = c.sum(1)
             piece[:, 3] = np.where(c == 0, 0.0, c * d).sum(1)
             piece[:, 4] = (c != 0).sum(1)
-        stats = merge(stats, piece)
+        stats = merge(np.stack([stats, piece]))
     return stats
 
 

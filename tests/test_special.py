@@ -322,6 +322,17 @@ def test_a_special_value_is_found_anywhere(name, backend, dtype, spot, value):
     assert np.isfinite(loss[1].astype(float)).all()
 
 
+@pytest.mark.parametrize("spot", [0, 15, 39, 41, 64, 99])
+@pytest.mark.parametrize("other", [INF, -INF], ids=["inf", "minus_inf"])
+def test_nan_beside_infinities_in_a_wide_row(backend, dtype, spot, other):
+    """NaN wins: logsumexp of a row with NaN is NaN, whatever else is infinite."""
+    x = np.zeros((2, 100), data.dtype_of(dtype))
+    x[0, 40] = other
+    x[0, spot] = NAN
+    assert pattern(fx.logsumexp(x)) == "nf"
+    assert pattern(fx.logsumexp(np.ascontiguousarray(x.T), axis=0)) == "nf"
+
+
 NORMALIZED = [
     # x, where, logsumexp, softmax, log_softmax
     ("minus_inf", MINUS, None, "f", "f0ff", "f-ff"),

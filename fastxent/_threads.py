@@ -13,8 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
-#: Blocks the calling thread hands out between two looks at the interpreter, which is when
-#: Ctrl-C is seen.  A block is well below a millisecond.
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _lock = threading.Lock()

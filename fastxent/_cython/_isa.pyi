@@ -7,7 +7,7 @@ _Array = np.ndarray[Any, Any]
 @final
 class Job:
     def __call__(
-        self, first: int, stop: int, block: int = 0, scratch: _Array | None = None
+        self, first: int, stop: int, block: int = 0, room: _Array | None = None
     ) -> None: ...
 
 def normalize(

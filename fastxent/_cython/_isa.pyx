@@ -3,9 +3,10 @@
 # cython: freethreading_compatible=True
 """The kernels, compiled once per instruction set from this one source.
 
-Each kernel binds arrays that exist and returns a ``Job``; ``job(first, stop, block)``
+Each kernel binds arrays that exist and returns a ``Job``; ``job(first, stop, block, room)``
 computes the rows ``first <= row < stop`` without the GIL and adds their losses up in
-``total[block]``.  Nothing is allocated, checked or decided here.
+``total[block]``; a room for exponentials saves computing them twice for a gradient.
+Nothing is allocated, checked or decided here.
 
 A row's work has three parts.  *Scan* walks the classes once and leaves the row's
 statistics: maximum ``m``, ``rest = sum exp(x_k - m)`` over all classes but one maximum,
@@ -1406,18 +1407,18 @@ cdef class Job:
         for k in range(self.held):
             PyBuffer_Release(&self.buffers[k])
 
-    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, scratch=None):
+    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
         cdef Py_buffer b
         b.buf = NULL
         b.len = 0
-        if scratch is not None:
-            PyObject_GetBuffer(scratch, &b, PyBUF_WRITABLE)
+        if room is not None:
+            PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
         with nogil:
             if self.task.single:
                 run(&self.task, first, stop, block, <char*>b.buf, b.len, <float>0)
             else:
                 run(&self.task, first, stop, block, <char*>b.buf, b.len, <double>0)
-        if scratch is not None:
+        if room is not None:
             PyBuffer_Release(&b)
 
     cdef Py_buffer* hold(self, array, bint writable) except NULL:

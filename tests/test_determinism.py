@@ -2,6 +2,8 @@
 
 import functools
 import math
+import subprocess
+import sys
 
 import cases
 import data
@@ -46,7 +48,20 @@ def _big(name, dtype, rows, classes):
     return x, random.integers(0, classes, rows)
 
 
-@pytest.mark.parametrize("shape", [(3001, 101), (20_011, 10), (7, 30_000)], ids=str)
+SHAPES = [(9001, 101), (90_011, 10), (37, 30_000)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_shapes_are_large_enough_for_the_pool(shape):
+    code = (
+        "import threading, numpy as np, fastxent as fx; fx.set_config(threads=3);"
+        f"fx.logsumexp(np.zeros({shape}, np.float32)); print(threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert int(done.stdout) > 1, done.stderr
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_threads(name, backend, dtype, shape):
     """Work enough for the pool; row counts that no thread count divides."""
     x, y = _big(name, dtype, *shape)
@@ -57,17 +72,17 @@ def test_threads(name, backend, dtype, shape):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_threads_and_reductions(loss, backend, dtype, reduction):
     """In float64 nothing rounds the sum's own bits away."""
-    x, y = _big(loss, dtype, 20_011, 10)
+    x, y = _big(loss, dtype, 90_011, 10)
     _threads(loss, x, y, reduction=reduction)
 
 
 def test_threads_along_an_inner_axis(name, backend):
-    x, y = _big(name, "float32", 4 * 5_003, 21)
-    x = np.ascontiguousarray(x.reshape(4, 5_003, 21).transpose(0, 2, 1))
+    x, y = _big(name, "float32", 4 * 13_003, 21)
+    x = np.ascontiguousarray(x.reshape(4, 13_003, 21).transpose(0, 2, 1))
     if y.ndim == 2:
-        y = np.ascontiguousarray(y.reshape(4, 5_003, 21).transpose(0, 2, 1))
+        y = np.ascontiguousarray(y.reshape(4, 13_003, 21).transpose(0, 2, 1))
     else:
-        y = y.reshape(4, 5_003)
+        y = y.reshape(4, 13_003)
     _threads(name, x, y, axis=1)
 
 

@@ -179,7 +179,7 @@ def test_dask(scheduler):
         if __name__ == "__main__":
             x, y = workers.problem()
             expected = fx.sparse_softmax_cross_entropy(x, y)
-            pairs = [(x[i:i + 500], y[i:i + 500]) for i in range(0, 4001, 500)]
+            pairs = [(x[i:i + 3000], y[i:i + 3000]) for i in range(0, 16_001, 3000)]
             parts = [dask.delayed(workers.rows)(*pair) for pair in pairs]
             got = np.concatenate(dask.compute(*parts, scheduler={scheduler!r}, num_workers=3))
             np.testing.assert_array_equal(got, expected)
@@ -341,8 +341,14 @@ def test_ctrl_c_in_another_process_group():
 
 
 def _arrays():
-    x = np.random.default_rng(0).standard_normal((4001, 50)).astype(np.float32)
-    return x, np.zeros(4001, np.int64), np.empty_like(x), np.empty(4001, np.float32), np.ones(4001)
+    x = np.random.default_rng(0).standard_normal((16_001, 50)).astype(np.float32)
+    return (
+        x,
+        np.zeros(16_001, np.int64),
+        np.empty_like(x),
+        np.empty(16_001, np.float32),
+        np.ones(16_001),
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -10,8 +10,8 @@ import fastxent as fx
 
 def problem():
     random = default_rng(1)
-    x = random.standard_normal((4001, 50)).astype(np.float32)
-    return x, random.integers(0, 50, 4001)
+    x = random.standard_normal((16_001, 50)).astype(np.float32)
+    return x, random.integers(0, 50, 16_001)
 
 
 def losses(seed=0, backend=None):

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 # The partition depends on the shape (and on where the classes lie) only, never on the
 # number of threads: the sums have the same bits for any of them.
 _BLOCK = 1 << 18  # elements per block of rows: some 50 microseconds
-_LABELS = 1 << 16  # labels per block of the pass over them
+_LABELS = 1 << 14  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous

@@ -307,7 +307,7 @@ static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, flo
     for (k = 0; k < 4; k++) sum[k] = _mm512_loadu_ps(lanes + 16 * k);
     for (; groups > 0; groups--, x += 64) {
         for (k = 0; k < 4; k++) {
-            if (ahead) _mm_prefetch(ahead + 64 * k, _MM_HINT_T0);
+            if (ahead) _mm_prefetch(ahead + 64 * k, _MM_HINT_T1);
             e[k] = fx_exp16(x + 16 * k, base);
             sum[k] = _mm512_add_ps(sum[k], e[k]);
         }
@@ -360,11 +360,13 @@ static inline void stream_fence(void) {
 #endif
 }
 
+/* To the second-level cache: it has more misses in flight than the first. 125 MB of logits on
+ * two threads took 5.0 ms with the next block fetched to the first level, 4.0 ms so. */
 static inline void prefetch(const char *p) {
 #if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(p);
+    __builtin_prefetch(p, 0, 2);
 #elif defined(FX_X86)
-    _mm_prefetch(p, _MM_HINT_T0);
+    _mm_prefetch(p, _MM_HINT_T1);
 #endif
 }
 

@@ -71,6 +71,7 @@ ctypedef fused real:
 cdef enum:
     LANES = 64          # classes per group: four 512-bit vectors of floats
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
+    AHEAD = 10240       # elements from a block's end to what is fetched meanwhile
     BATCH = 16          # rows with contiguous classes finished together,
     NEAR = 16384        # if their elements are still near when the gradient is written
     BASES = 96          # blocks in a batch, at most
@@ -891,7 +892,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         n = min(<Py_ssize_t>BLOCK, t.end - k)
         x = load_logits(t, o, i, k, n, &bx[0])
         # Past the row's end comes, as a rule, the next row.
-        ahead = <const char*>(x + n) if x != &bx[0] else NULL
+        ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
         pad(x, n, &end[0])
         top = block_max(x, n, &end[0])
         grown = top > m

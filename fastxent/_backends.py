@@ -20,7 +20,6 @@ class Backend(NamedTuple):
     name: str
     probe: Callable[[], tuple[tuple[str, ...], str]]  # usable ISAs ("" if it has none), reason
     load: Callable[[str], ModuleType]
-    pooled: bool  # row blocks run on our pool
 
 
 class Chosen(NamedTuple):
@@ -29,11 +28,6 @@ class Chosen(NamedTuple):
     name: str
     isa: str
     kernels: ModuleType
-    pooled: bool
-
-    @property
-    def word(self) -> str:
-        return f"{self.name}:{self.isa}" if self.isa else self.name
 
 
 def _probe_cython() -> tuple[tuple[str, ...], str]:
@@ -62,8 +56,8 @@ def _load_numpy(isa: str) -> ModuleType:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("cython", _probe_cython, _load_cython, pooled=True),
-        Backend("numpy", _probe_numpy, _load_numpy, pooled=True),
+        Backend("cython", _probe_cython, _load_cython),
+        Backend("numpy", _probe_numpy, _load_numpy),
     )
 }
 
@@ -116,5 +110,4 @@ def choose(word: str | None) -> Chosen:
             )
         isa = wanted
     isa = isa or usable[0]
-    backend = BACKENDS[name]
-    return Chosen(name, isa, backend.load(isa), backend.pooled)
+    return Chosen(name, isa, BACKENDS[name].load(isa))

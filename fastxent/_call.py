@@ -280,6 +280,7 @@ def loss(
         folds = _fold(axis, classed, [u, g, losses, y if index else None])
 
     # The labels alone: their range, and what the means divide by.  Nothing is written before.
+    size = math.prod(shape)
     weight, count = 0.0, 0
     if index:
         # Kernels compare labels as signed 64-bit patterns; so must the one to ignore be.
@@ -290,12 +291,11 @@ def loss(
                     raise _check.label_error(y, u, ignore, num_classes)
                 weight, count = weight + found[1], count + found[2]
     else:
-        size = math.prod(shape)
         weight, count = float(size), size
-        if u is not None and reduction != "none":
+        if u is not None and not none:
             weight, count = float(u.sum(dtype=np.float64)), int(np.count_nonzero(u))
     denominator = {
-        "mean": weight, "size_mean": float(math.prod(shape)), "nonzero_mean": float(count),
+        "mean": weight, "size_mean": float(size), "nonzero_mean": float(count),
     }.get(reduction, 1.0)  # fmt: skip
 
     scale = 1.0 / denominator if denominator else 0.0

@@ -28,14 +28,13 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cdef extern from "_elements.h" nogil:
     bint HAS_FMA, HAS_ADD_EXP_FLOATS
     void add_exp_floats(const float*, Py_ssize_t, float, float*, const char*, float*)
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
-    const uint8_t* element_size
     int32_t bits_of_float(float)
     int64_t bits_of_double(double)
     float scale_float(int32_t)
@@ -84,9 +83,6 @@ cdef enum Op:
 
 cdef enum Phase:
     ALL, SCAN, FINISH
-
-cdef enum:
-    N_STATS = 5         # max, rest, weight, gap, nonzero
 
 
 # ---------------------------------------------------------------- arrays

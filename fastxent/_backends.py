@@ -42,6 +42,18 @@ def _load_cython(isa: str) -> ModuleType:
     return _cython.kernels(isa)
 
 
+def _probe_numba() -> tuple[tuple[str, ...], str]:
+    from . import _numba
+
+    return _numba.usable()
+
+
+def _load_numba(isa: str) -> ModuleType:
+    from . import _numba
+
+    return _numba.kernels()
+
+
 def _probe_numpy() -> tuple[tuple[str, ...], str]:
     return ("",), "plain NumPy, always there"
 
@@ -57,6 +69,7 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("cython", _probe_cython, _load_cython),
+        Backend("numba", _probe_numba, _load_numba),
         Backend("numpy", _probe_numpy, _load_numpy),
     )
 }

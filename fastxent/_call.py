@@ -125,14 +125,19 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     ]
     if blocks == 1 and len(jobs) == 1:
         jobs[0](0, rows, 0, _room() if emit else None)
+        return total.tolist()
+    if threads > 1:  # a backend with threads of its own does all it can on them
+        room = _ROOM_BYTES if emit else 0
+        jobs_left = [j for j in jobs if not (hasattr(j, "sweep") and j.sweep(rows, step, threads, room))]
     else:
+        jobs_left = jobs
 
-        def work(k: int) -> None:
-            k, block = divmod(k, blocks)
-            room = _room() if emit else None
-            jobs[k](block * step, min(rows, (block + 1) * step), block, room)
+    def work(k: int) -> None:
+        k, block = divmod(k, blocks)
+        room = _room() if emit else None
+        jobs_left[k](block * step, min(rows, (block + 1) * step), block, room)
 
-        _threads.run(work, blocks * len(jobs), threads)
+    _threads.run(work, blocks * len(jobs_left), threads)
     return total.tolist()
 
 

@@ -1,0 +1,184 @@
+"""The kernels' interface: binds arrays, runs rows serially or all blocks at once.
+
+A call from Python packs everything into one buffer of integers, array objects by their
+address: reading a dozen arrays' layouts in Python would take longer than a small call's
+arithmetic, and one argument type means one compilation per precision.
+"""
+
+import os
+import threading
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import _kernels as k
+
+Array = np.ndarray[Any, Any]
+
+#: Blocks per worker in one native call: Python looks for Ctrl-C in between.
+_BLOCKS = 64
+
+_SINGLE, _DOUBLE = np.float32(0), 0.0
+
+
+class _Kinds(dict[Any, int]):
+    """The kernels' number for a dtype's elements."""
+
+    def __missing__(self, dtype: np.dtype[Any]) -> int:
+        kind = self._kind(dtype)
+        if not dtype.isnative:
+            kind |= k.SWAPPED
+        self[dtype] = kind
+        return kind
+
+    @staticmethod
+    def _kind(dtype: np.dtype[Any]) -> int:
+        size = dtype.itemsize
+        if dtype.name == "bfloat16":
+            return k.BFLOAT
+        if dtype.kind == "b":
+            return k.BOOL
+        if dtype.kind == "i":
+            return {1: k.INT8, 2: k.INT16, 4: k.INT32, 8: k.INT64}[size]
+        if dtype.kind == "u":
+            return {1: k.UINT8, 2: k.UINT16, 4: k.UINT32, 8: k.UINT64}[size]
+        if dtype.kind == "f":
+            return {2: k.HALF, 4: k.SINGLE, 8: k.DOUBLE}.get(size, k.LONG)
+        raise TypeError(f"no kernel reads elements of dtype {dtype}")
+
+
+_kinds = _Kinds()
+_SINGLES = {k.HALF, k.BFLOAT, k.SINGLE}
+
+# Numba's threads run one sweep at a time: its portable threading layer ends the process
+# when two meet.  A second caller does not wait, it has the pool of `_threads`.
+_sweeping = threading.Lock()
+_rooms = np.empty(0, np.uint8)
+_forked = False
+
+
+def _after_fork() -> None:
+    """Neither OpenMP's threads nor the lock's holder exist in a forked child."""
+    global _forked, _sweeping
+    _forked, _sweeping = True, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Job:
+    """Arrays bound to a kernel; calling it computes a range of rows."""
+
+    __slots__ = ("_arrays", "_like", "_numbers", "_packed", "_task", "_tiled")
+
+    def __init__(
+        self,
+        op: int,
+        arrays: tuple[Any, ...],
+        numbers: tuple[float, float, float],
+        ignore: int | None,
+        phase: int,
+        begin: int,
+        end: int,
+        stream: bool,
+    ) -> None:
+        x = arrays[0]
+        kinds = [0 if a is None else _kinds[a.dtype] for a in arrays]
+        size, strides = x.itemsize, x.strides
+        self._arrays = arrays  # alive as long as their addresses are in use
+        self._like = _SINGLE if kinds[0] & 31 in _SINGLES else _DOUBLE
+        self._numbers = numbers
+        across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
+        self._tiled = x.shape[1] <= k.SMALL or (
+            strides[1] != size and abs(strides[1]) > abs(across)
+        )
+        ids = [0 if a is None else id(a) for a in arrays]
+        self._packed = array(
+            "q",
+            (op, phase, begin, end, stream, ignore is not None, ignore or 0, *ids, *kinds, 0),
+        )
+        self._task = self._packed.buffer_info()[0]
+
+    def __call__(self, first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
+        run = k.run_tiles if self._tiled else k.run_rows
+        place, size = (0, 0) if room is None else (id(room), room.nbytes)
+        run(self._task, *self._numbers, first, stop, block, place, size, self._like)
+
+    def sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
+        """All blocks at once on Numba's threads, at most as many as it has; False if not now.
+
+        ``room`` is the number of bytes that each thread may use.
+        """
+        global _rooms
+        if _forked or not _sweeping.acquire(blocking=False):
+            return False
+        try:
+            blocks = -(-rows // step)
+            before = numba.get_num_threads()
+            workers = min(threads, blocks, numba.config.NUMBA_NUM_THREADS)
+            kernel = k.sweep_tiles if self._tiled else k.sweep_rows
+            if room and not self._tiled and _rooms.size < workers * room:
+                _rooms = np.empty(workers * room, np.uint8)
+            place = id(_rooms) if room and not self._tiled else 0
+            numba.set_num_threads(workers)
+            try:
+                for begin in range(0, blocks, _BLOCKS * workers):
+                    end = min(blocks, begin + _BLOCKS * workers)
+                    kernel(
+                        self._task, *self._numbers, begin, end, rows, step, workers, place, room,
+                        self._like,
+                    )  # fmt: skip
+            finally:
+                numba.set_num_threads(before)
+        finally:
+            _sweeping.release()
+        return True
+
+
+_OPS = {"logsumexp": k.LOGSUMEXP, "softmax": k.SOFTMAX, "log_softmax": k.LOG_SOFTMAX}
+
+
+def normalize(
+    x: Any, mask: Any, kind: str, out: Any, stats: Any, phase: int, begin: int, end: int,
+    stream: bool,
+) -> Callable[..., None]:  # fmt: skip
+    """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
+    loss, grad = (out, None) if kind == "logsumexp" else (None, out)
+    arrays = (x, None, mask, None, None, None, loss, grad, stats, None)
+    return Job(_OPS[kind], arrays, (0.0, 0.0, 1.0), None, phase, begin, end, stream)
+
+
+def rows_index(
+    x: Any, y: Any, mask: Any, u: Any, g: Any, w: Any, e: float, t: float, loss: Any, total: Any,
+    grad: Any, stats: Any, scale: float, ignore: int | None, phase: int, begin: int, end: int,
+    stream: bool,
+) -> Callable[..., None]:  # fmt: skip
+    """Softmax cross entropy with index labels ``y``."""
+    arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
+    return Job(k.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream)
+
+
+def rows_dense(
+    x: Any, q: Any, mask: Any, u: Any, g: Any, w: Any, e: float, t: float, loss: Any, total: Any,
+    grad: Any, stats: Any, scale: float, phase: int, begin: int, end: int, stream: bool,
+) -> Callable[..., None]:  # fmt: skip
+    """Softmax cross entropy with label distributions ``q``."""
+    arrays = (x, q, mask, u, g, w, loss, grad, stats, total)
+    return Job(k.DENSE, arrays, (e, t, scale), None, phase, begin, end, stream)
+
+
+def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tuple[bool, float, int]:
+    """Are all labels that count in range; the sum of their weights; their number."""
+    plain = (
+        u is None and w is None and ignore is None and y.ndim == 1
+        and y.dtype == np.int64 and y.strides[0] == 8
+    )  # fmt: skip
+    arrays = (None, y, None, u, None, w, None, None, None, None)
+    ids = [0 if a is None else id(a) for a in arrays]
+    kinds = [0 if a is None else _kinds[a.dtype] for a in arrays]
+    packed = array("q", (0, 0, 0, 0, 0, ignore is not None, ignore or 0, *ids, *kinds, 0))
+    return k.run_labels(packed.buffer_info()[0], num_classes, plain)

@@ -1,0 +1,676 @@
+"""A Numba type for 64 lanes side by side, and memory by address.
+
+LLVM's vectoriser sees through some loops and not through others (a maximum, a sum in a
+fixed order).  So the kernels say what they mean: a `Vector` is an LLVM vector value, and
+every operation on it is one LLVM instruction on all lanes, which the compiler cuts into
+registers of whatever width the processor has.  Nothing is reassociated or contracted
+behind our back, so the bits do not depend on it either.
+
+Memory is addressed by plain integers, as bytes: arrays of any dtype, stride and alignment
+are one and the same type here, and a kernel is compiled once per precision.
+"""
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    models,
+    register_model,
+    type_callable,
+)
+
+LANES = 64
+
+
+class Vector(types.Type):
+    """64 lanes of one dtype."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(_scalar(fe_type.dtype), LANES))
+
+
+def _scalar(dtype):
+    """LLVM's type of a lane (or of an element in memory)."""
+    if dtype == types.float32:
+        return ir.FloatType()
+    if dtype == types.float64:
+        return ir.DoubleType()
+    return ir.IntType(1 if dtype == types.boolean else dtype.bitwidth)
+
+
+def _of(dtype, like):
+    """The numba type of a result with lanes if ``like`` has them."""
+    return Vector(dtype) if isinstance(like, Vector) else dtype
+
+
+def _dtype(a):
+    return a.dtype if isinstance(a, Vector) else types.unliteral(a)
+
+
+def _llvm(a):
+    """LLVM's type of a vector or scalar."""
+    scalar = _scalar(_dtype(a))
+    return ir.VectorType(scalar, LANES) if isinstance(a, Vector) else scalar
+
+
+def _splat(builder, value, lanes=LANES):
+    one = ir.Constant(ir.IntType(32), 0)
+    vector = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    vector = builder.insert_element(vector, value, one)
+    return builder.shuffle_vector(
+        vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    )
+
+
+def _spread(context, builder, value, given, wanted):
+    """A value as another type: scalars are cast, and repeated if lanes are wanted."""
+    given = types.unliteral(given)
+    if isinstance(given, Vector):
+        assert given == wanted, (given, wanted)
+        return value
+    value = context.cast(builder, value, given, _dtype(wanted))
+    if not isinstance(wanted, Vector):
+        return value
+    if wanted.dtype == types.boolean and value.type.width != 1:
+        value = builder.trunc(value, ir.IntType(1))
+    return _splat(builder, value)
+
+
+def _has(context, feature):
+    """Has the processor that we compile for this feature?"""
+    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
+
+
+def _call(builder, name, result, *arguments):
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [a.type for a in arguments]), name
+    )
+    return builder.call(function, arguments)
+
+
+def _suffix(kind):
+    """How LLVM's intrinsics spell a type."""
+    prefix = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    scalar = kind.element if prefix else kind
+    names = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}
+    return prefix + (names.get(scalar) or f"i{scalar.width}")
+
+
+# ---------------------------------------------------------------- operators
+
+
+def _binary(op, on_floats, on_integers, result=None):
+    @type_callable(op)
+    def _type(context):
+        def typer(a, b):
+            if isinstance(a, Vector) or isinstance(b, Vector):
+                v = a if isinstance(a, Vector) else b
+                return v if result is None else Vector(result)
+
+        return typer
+
+    def lower(context, builder, sig, args):
+        wanted = next(a for a in sig.args if isinstance(a, Vector))
+        a, b = (_spread(context, builder, v, t, wanted) for v, t in zip(args, sig.args))
+        real = isinstance(wanted.dtype, types.Float)
+        return (on_floats if real else on_integers)(builder, a, b)
+
+    for pair in ((Vector, Vector), (Vector, types.Any), (types.Any, Vector)):
+        lower_builtin(op, *pair)(lower)
+
+
+_binary(operator.add, lambda b, x, y: b.fadd(x, y), lambda b, x, y: b.add(x, y))
+_binary(operator.sub, lambda b, x, y: b.fsub(x, y), lambda b, x, y: b.sub(x, y))
+_binary(operator.mul, lambda b, x, y: b.fmul(x, y), lambda b, x, y: b.mul(x, y))
+_binary(operator.truediv, lambda b, x, y: b.fdiv(x, y), None)
+_binary(operator.and_, None, lambda b, x, y: b.and_(x, y))
+_binary(operator.or_, None, lambda b, x, y: b.or_(x, y))
+_binary(operator.lshift, None, lambda b, x, y: b.shl(x, y))
+_binary(operator.rshift, None, lambda b, x, y: b.ashr(x, y))
+for _op, _sign in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "==")):
+    _binary(
+        getattr(operator, _op),
+        lambda b, x, y, s=_sign: b.fcmp_ordered(s, x, y),
+        lambda b, x, y, s=_sign: b.icmp_signed(s, x, y),
+        types.boolean,
+    )
+_binary(
+    operator.ne,
+    lambda b, x, y: b.fcmp_unordered("!=", x, y),
+    lambda b, x, y: b.icmp_signed("!=", x, y),
+    types.boolean,
+)
+
+
+@type_callable(operator.neg)
+def _type_neg(context):
+    def typer(a):
+        if isinstance(a, Vector):
+            return a
+
+    return typer
+
+
+@lower_builtin(operator.neg, Vector)
+def _neg(context, builder, sig, args):
+    return builder.fneg(args[0])
+
+
+@intrinsic
+def where(typingctx, condition, a, b):
+    """Lane by lane ``a if condition else b``; scalars too."""
+    wanted = next((t for t in (a, b) if isinstance(t, Vector)), types.unliteral(a))
+    if isinstance(condition, Vector) and not isinstance(wanted, Vector):
+        wanted = Vector(wanted)
+
+    def codegen(context, builder, sig, args):
+        c, *rest = args
+        x, y = (_spread(context, builder, v, t, wanted) for v, t in zip(rest, sig.args[1:]))
+        return builder.select(c, x, y)
+
+    return wanted(condition, a, b), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """``a b + c``, rounded once where the processor can; else the product is rounded too."""
+    wanted = next((t for t in (a, b, c) if isinstance(t, Vector)), types.unliteral(c))
+
+    def codegen(context, builder, sig, args):
+        x, y, z = (_spread(context, builder, v, t, wanted) for v, t in zip(args, sig.args))
+        if not _fused(context):
+            return builder.fadd(builder.fmul(x, y), z)
+        return _call(builder, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
+
+    return wanted(a, b, c), codegen
+
+
+def _fused(context):
+    return _has(context, "fma") or context.codegen().magic_tuple()[0].startswith("aarch64")
+
+
+@intrinsic
+def has_fma(typingctx):
+    """Does `fma` round once?"""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(ir.IntType(1), int(_fused(context)))
+
+    return types.boolean(), codegen
+
+
+@intrinsic
+def exact_fma(typingctx, a, b, c):
+    """``a b + c``, rounded once on every processor."""
+    wanted = next((t for t in (a, b, c) if isinstance(t, Vector)), types.unliteral(c))
+
+    def codegen(context, builder, sig, args):
+        x, y, z = (_spread(context, builder, v, t, wanted) for v, t in zip(args, sig.args))
+        return _call(builder, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
+
+    return wanted(a, b, c), codegen
+
+
+_BITS = {types.float32: types.int32, types.float64: types.int64}
+_REALS = {bits: real for real, bits in _BITS.items()}
+
+
+@intrinsic
+def bits(typingctx, a):
+    """The bits of floats as integers."""
+    result = _of(_BITS[_dtype(a)], a)
+    return result(a), lambda c, builder, sig, args: builder.bitcast(args[0], _llvm(result))
+
+
+@intrinsic
+def real(typingctx, a):
+    """The float of these bits."""
+    result = _of(_REALS[_dtype(a)], a)
+    return result(a), lambda c, builder, sig, args: builder.bitcast(args[0], _llvm(result))
+
+
+@intrinsic
+def cast(typingctx, a, like):
+    """Floats or integers in the dtype of ``like``, with lanes if ``a`` has them."""
+    given, dtype = _dtype(a), _dtype(like)
+    result = _of(dtype, a)
+
+    def codegen(context, builder, sig, args):
+        value, kind = args[0], _llvm(result)
+        if given == dtype:
+            return value
+        if not isinstance(given, types.Float):
+            return builder.sitofp(value, kind)
+        if dtype.bitwidth < given.bitwidth:
+            return builder.fptrunc(value, kind)
+        return builder.fpext(value, kind)
+
+    return result(a, like), codegen
+
+
+@intrinsic
+def pick(typingctx, like, single, double):
+    """``single`` or ``double``, whichever precision ``like`` has, in that precision."""
+    dtype = _dtype(like)
+
+    def codegen(context, builder, sig, args):
+        k = 1 if dtype == types.float32 else 2
+        return context.cast(builder, args[k], types.unliteral(sig.args[k]), dtype)
+
+    return dtype(like, single, double), codegen
+
+
+@intrinsic
+def is_single(typingctx, like):
+    """Is this single precision?"""
+    constant = ir.Constant(ir.IntType(1), int(_dtype(like) == types.float32))
+    return types.boolean(like), lambda context, builder, sig, args: constant
+
+
+@intrinsic
+def splat(typingctx, a):
+    """A scalar in every lane."""
+    result = Vector(types.unliteral(a))
+
+    def codegen(context, builder, sig, args):
+        return _spread(context, builder, args[0], sig.args[0], result)
+
+    return result(a), codegen
+
+
+@intrinsic
+def lanes_below(typingctx, n):
+    """The mask of the first n lanes."""
+    result = Vector(types.boolean)
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        numbers = ir.Constant(ir.VectorType(i32, LANES), list(range(LANES)))
+        count = context.cast(builder, args[0], types.unliteral(sig.args[0]), types.int32)
+        return builder.icmp_signed("<", numbers, _splat(builder, count))
+
+    return result(n), codegen
+
+
+@intrinsic
+def lane_is(typingctx, n):
+    """The mask of lane n."""
+    result = Vector(types.boolean)
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        numbers = ir.Constant(ir.VectorType(i32, LANES), list(range(LANES)))
+        lane = context.cast(builder, args[0], types.unliteral(sig.args[0]), types.int32)
+        return builder.icmp_signed("==", numbers, _splat(builder, lane))
+
+    return result(n), codegen
+
+
+@intrinsic
+def first_lane(typingctx, mask):
+    """The number of the first lane that is set; 64 if none is."""
+
+    def codegen(context, builder, sig, args):
+        word = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.cttz(word, ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(mask), codegen
+
+
+def _halves(builder, vector):
+    n = vector.type.count // 2
+    for k in (0, n):
+        index = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(k, k + n)))
+        yield builder.shuffle_vector(vector, vector, index)
+
+
+@intrinsic
+def total(typingctx, v):
+    """The sum of the lanes in double precision, in a fixed order."""
+
+    def codegen(context, builder, sig, args):
+        vector = args[0]
+        if v.dtype != types.float64:
+            vector = builder.fpext(vector, ir.VectorType(ir.DoubleType(), LANES))
+        while vector.type.count > 2:
+            vector = builder.fadd(*_halves(builder, vector))
+        one, two = (builder.extract_element(vector, ir.Constant(ir.IntType(32), k)) for k in (0, 1))
+        return builder.fadd(one, two)
+
+    return types.float64(v), codegen
+
+
+@intrinsic
+def total_exactly(typingctx, v):
+    """The sum of the lanes in double precision, and what it rounded off."""
+
+    def codegen(context, builder, sig, args):
+        s = args[0]
+        if v.dtype != types.float64:
+            s = builder.fpext(s, ir.VectorType(ir.DoubleType(), LANES))
+        error = None
+        while s.type.count > 1:
+            a, b = _halves(builder, s)
+            s = builder.fadd(a, b)
+            part = builder.fsub(s, a)
+            lost = builder.fadd(
+                builder.fsub(a, builder.fsub(s, part)), builder.fsub(b, part)
+            )
+            error = lost if error is None else builder.fadd(
+                builder.fadd(*_halves(builder, error)), lost
+            )
+        zero = ir.Constant(ir.IntType(32), 0)
+        return context.make_tuple(
+            builder, sig.return_type, [builder.extract_element(w, zero) for w in (s, error)]
+        )
+
+    return types.UniTuple(types.float64, 2)(v), codegen
+
+
+@intrinsic
+def largest(typingctx, v):
+    """The largest lane; none may be NaN."""
+
+    def codegen(context, builder, sig, args):
+        vector = args[0]
+        while vector.type.count > 2:
+            low, high = _halves(builder, vector)
+            vector = builder.select(builder.fcmp_ordered(">", low, high), low, high)
+        one, two = (builder.extract_element(vector, ir.Constant(ir.IntType(32), k)) for k in (0, 1))
+        return builder.select(builder.fcmp_ordered(">", one, two), one, two)
+
+    return v.dtype(v), codegen
+
+
+# ---------------------------------------------------------------- memory
+
+
+def _pointer(builder, address, kind):
+    return builder.inttoptr(address, ir.PointerType(kind))
+
+
+@intrinsic
+def scratch(typingctx, size):
+    """The address of some bytes on the stack, for as long as the calling function runs."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    count = size.literal_value
+
+    def codegen(context, builder, sig, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), count))
+        place.align = 64
+        return builder.ptrtoint(place, ir.IntType(64))
+
+    return types.int64(size), codegen
+
+
+@intrinsic
+def get(typingctx, address, like):
+    """The element at an address, in the dtype of ``like``; it need not be aligned."""
+    result = types.unliteral(like)
+
+    def codegen(context, builder, sig, args):
+        element = builder.load(_pointer(builder, args[0], _scalar(result)))
+        element.align = 1
+        return element
+
+    return result(types.int64, like), codegen
+
+
+@intrinsic
+def put(typingctx, address, value):
+    """Write an element; it need not be aligned."""
+    kind = types.unliteral(value)
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], _pointer(builder, args[0], _scalar(kind))).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, kind), codegen
+
+
+@intrinsic
+def load(typingctx, address, like):
+    """64 contiguous elements."""
+    result = Vector(types.unliteral(like))
+
+    def codegen(context, builder, sig, args):
+        vector = builder.load(_pointer(builder, args[0], _llvm(result)))
+        vector.align = 1
+        return vector
+
+    return result(types.int64, like), codegen
+
+
+@intrinsic
+def store(typingctx, address, v):
+    """Write 64 contiguous elements."""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], _pointer(builder, args[0], args[1].type)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, v), codegen
+
+
+@intrinsic
+def load_first(typingctx, address, n, other):
+    """The first n lanes from memory, the rest ``other``; nothing beyond them is touched."""
+    result = Vector(types.unliteral(other))
+
+    def codegen(context, builder, sig, args):
+        kind = _llvm(result)
+        mask = _below(builder, args[1])
+        pointer = _pointer(builder, args[0], kind)
+        name = f"llvm.masked.load.{_suffix(kind)}.p0"
+        align = ir.Constant(ir.IntType(32), 1)
+        return _call(builder, name, kind, pointer, align, mask, _splat(builder, args[2]))
+
+    return result(types.int64, types.int64, result.dtype), codegen
+
+
+@intrinsic
+def store_first(typingctx, address, n, v):
+    """Write the first n lanes."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], args[2].type)
+        name = f"llvm.masked.store.{_suffix(args[2].type)}.p0"
+        align = ir.Constant(ir.IntType(32), 1)
+        _call(builder, name, ir.VoidType(), args[2], pointer, align, _below(builder, args[1]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, v), codegen
+
+
+def _below(builder, n):
+    i32 = ir.IntType(32)
+    numbers = ir.Constant(ir.VectorType(i32, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, i32)))
+
+
+@intrinsic
+def copy(typingctx, to, source, size):
+    """Copy bytes."""
+
+    def codegen(context, builder, sig, args):
+        byte = ir.IntType(8)
+        cgutils.raw_memcpy(
+            builder, _pointer(builder, args[0], byte), _pointer(builder, args[1], byte), args[2], 1
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def stream(typingctx, to, source):
+    """Copy 64 bytes to an address that is a multiple of 64, past the cache."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.VectorType(ir.FloatType(), 16)
+        line = builder.load(_pointer(builder, args[1], kind))
+        line.align = 1
+        past = builder.store(line, _pointer(builder, args[0], kind))
+        past.align = 64
+        past.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def stream_fence(typingctx):
+    """What was streamed is seen before what is written next."""
+
+    def codegen(context, builder, sig, args):
+        if context.codegen().magic_tuple()[0].startswith("x86_64"):
+            _call(builder, "llvm.x86.sse.sfence", ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Fetch a cache line for reading, to the second-level cache."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], ir.IntType(8))
+        numbers = [ir.Constant(ir.IntType(32), k) for k in (0, 2, 1)]
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def fetch_add(typingctx, address, value):
+    """Add to a 64-bit integer that several threads share; the value before."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], ir.IntType(64))
+        return builder.atomic_rmw("add", pointer, args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+# ---------------------------------------------------------------- half precision
+
+
+@intrinsic
+def widen_half(typingctx, h):
+    """Floats of binary16, given as 16-bit integers."""
+    result = _of(types.float32, h)
+
+    def codegen(context, builder, sig, args):
+        i32 = _llvm(_of(types.int32, h))
+        if _half_conversion(context):
+            half = ir.VectorType(ir.HalfType(), LANES) if isinstance(h, Vector) else ir.HalfType()
+            return builder.fpext(builder.bitcast(args[0], half), _llvm(result))
+        # Shift into place, rescale the exponent (which also normalises subnormals), restore
+        # infinities and NaNs.
+        def constant(v):
+            return ir.Constant(i32, [v] * LANES if isinstance(h, Vector) else v)
+
+        wide = builder.zext(args[0], i32)
+        body = builder.and_(wide, constant(0x7FFF))
+        scale = ir.Constant(ir.FloatType(), 2.0**112)
+        scale = _splat(builder, scale) if isinstance(h, Vector) else scale
+        v = builder.bitcast(builder.shl(body, constant(13)), _llvm(result))
+        v = builder.bitcast(builder.fmul(v, scale), i32)
+        special = builder.icmp_unsigned(">=", body, constant(0x7C00))
+        v = builder.or_(v, builder.select(special, constant(0x7F800000), constant(0)))
+        sign = builder.shl(builder.and_(wide, constant(0x8000)), constant(16))
+        return builder.bitcast(builder.or_(v, sign), _llvm(result))
+
+    return result(h), codegen
+
+
+def _half_conversion(context):
+    return _has(context, "f16c") or context.codegen().magic_tuple()[0].startswith("aarch64")
+
+
+@intrinsic
+def narrow_half(typingctx, v):
+    """Floats as binary16, to nearest even, as 16-bit integers."""
+    result = _of(types.uint16, v)
+
+    def codegen(context, builder, sig, args):
+        lanes = isinstance(v, Vector)
+        i16, i32 = _llvm(result), _llvm(_of(types.int32, v))
+        if _half_conversion(context):
+            half = ir.VectorType(ir.HalfType(), LANES) if lanes else ir.HalfType()
+            return builder.bitcast(builder.fptrunc(args[0], half), i16)
+
+        def constant(k):
+            return ir.Constant(i32, [k] * LANES if lanes else k)
+
+        # The addition of a power of two that is 2^13 times the result's unit makes the adder
+        # do the rounding, also for subnormals.
+        word = builder.bitcast(args[0], i32)
+        body = builder.and_(word, constant(0x7FFFFFFF))
+        exponent = builder.lshr(body, constant(23))
+        small = builder.icmp_unsigned("<", exponent, constant(113))
+        unit = builder.select(small, constant(113), exponent)
+        power = builder.shl(builder.add(unit, constant(13)), constant(23))
+        rounded = builder.fadd(builder.bitcast(body, args[0].type), builder.bitcast(power, args[0].type))
+        half = builder.sub(builder.bitcast(rounded, i32), power)
+        normal = builder.shl(builder.sub(unit, constant(113)), constant(10))
+        half = builder.add(half, normal)
+        too_large = builder.icmp_unsigned(">=", body, constant(0x477FF000))
+        half = builder.select(too_large, constant(0x7C00), half)
+        nan = builder.icmp_unsigned(">", body, constant(0x7F800000))
+        half = builder.select(nan, constant(0x7E00), half)
+        sign = builder.and_(builder.lshr(word, constant(16)), constant(0x8000))
+        return builder.trunc(builder.or_(half, sign), i16)
+
+    return result(v), codegen
+
+
+@intrinsic
+def widen_bfloat(typingctx, h):
+    """Floats of bfloat16, given as 16-bit integers."""
+    result = _of(types.float32, h)
+
+    def codegen(context, builder, sig, args):
+        i32 = _llvm(_of(types.int32, h))
+        shift = ir.Constant(i32, [16] * LANES if isinstance(h, Vector) else 16)
+        return builder.bitcast(builder.shl(builder.zext(args[0], i32), shift), _llvm(result))
+
+    return result(h), codegen
+
+
+@intrinsic
+def narrow_bfloat(typingctx, v):
+    """Floats as bfloat16, to nearest even, as 16-bit integers."""
+    result = _of(types.uint16, v)
+
+    def codegen(context, builder, sig, args):
+        i32 = _llvm(_of(types.int32, v))
+
+        def constant(k):
+            return ir.Constant(i32, [k] * LANES if isinstance(v, Vector) else k)
+
+        word = builder.bitcast(args[0], i32)
+        odd = builder.and_(builder.lshr(word, constant(16)), constant(1))
+        rounded = builder.lshr(
+            builder.add(builder.add(word, constant(0x7FFF)), odd), constant(16)
+        )
+        body = builder.and_(word, constant(0x7FFFFFFF))
+        nan = builder.icmp_unsigned(">", body, constant(0x7F800000))
+        quiet = builder.or_(builder.lshr(word, constant(16)), constant(0x40))
+        return builder.trunc(builder.select(nan, quiet, rounded), _llvm(result))
+
+    return result(v), codegen

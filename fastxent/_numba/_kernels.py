@@ -101,7 +101,8 @@ COLUMNS = (
     M, REST, WEIGHT, ERROR, GAP, NONZERO, SHARE, SHARE_ERROR, WEIGHT_U, ABSENT, MASKED, R,
     TOP, SHIFT, FACTOR, A, TAIL, ENTRY, LABEL, ZERO,
 ) = range(20)  # fmt: skip
-STATE_BYTES = 8 * LANES * len(COLUMNS)
+COLUMN_COUNT = len(COLUMNS)
+STATE_BYTES = 8 * LANES * COLUMN_COUNT
 
 
 @inline
@@ -1490,7 +1491,7 @@ def do_tiles(task, e, z, scale, first, stop, block, like):
     """Rows of few classes, or whose classes are not contiguous."""
     t, s = scratch(TABLE_BYTES), scratch(STATE_BYTES)
     bind(t, task, e, z, scale)
-    for k in range(len(COLUMNS)):
+    for k in range(COLUMN_COUNT):
         set_column(s, k, splat(0.0))
     inner = field(t, INNER)
     result = 0.0

@@ -408,7 +408,9 @@ def scratch(typingctx, size):
     count = size.literal_value
 
     def codegen(context, builder, sig, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), count))
+        # cgutils.alloca_once would fill it with zeros, byte by byte.
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(ir.IntType(8), count))
         place.align = 64
         return builder.ptrtoint(place, ir.IntType(64))
 

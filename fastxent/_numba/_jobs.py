@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from . import _kernels as k
+from . import _table
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +31,7 @@ class _Kinds(dict[Any, int]):
     def __missing__(self, dtype: np.dtype[Any]) -> int:
         kind = self._kind(dtype)
         if not dtype.isnative:
-            kind |= k.SWAPPED
+            kind |= _table.SWAPPED
         self[dtype] = kind
         return kind
 
@@ -38,20 +39,20 @@ class _Kinds(dict[Any, int]):
     def _kind(dtype: np.dtype[Any]) -> int:
         size = dtype.itemsize
         if dtype.name == "bfloat16":
-            return k.BFLOAT
+            return _table.BFLOAT
         if dtype.kind == "b":
-            return k.BOOL
+            return _table.BOOL
         if dtype.kind == "i":
-            return {1: k.INT8, 2: k.INT16, 4: k.INT32, 8: k.INT64}[size]
+            return {1: _table.INT8, 2: _table.INT16, 4: _table.INT32, 8: _table.INT64}[size]
         if dtype.kind == "u":
-            return {1: k.UINT8, 2: k.UINT16, 4: k.UINT32, 8: k.UINT64}[size]
+            return {1: _table.UINT8, 2: _table.UINT16, 4: _table.UINT32, 8: _table.UINT64}[size]
         if dtype.kind == "f":
-            return {2: k.HALF, 4: k.SINGLE, 8: k.DOUBLE}.get(size, k.LONG)
+            return {2: _table.HALF, 4: _table.SINGLE, 8: _table.DOUBLE}.get(size, _table.LONG)
         raise TypeError(f"no kernel reads elements of dtype {dtype}")
 
 
 _kinds = _Kinds()
-_SINGLES = {k.HALF, k.BFLOAT, k.SINGLE}
+_SINGLES = {_table.HALF, _table.BFLOAT, _table.SINGLE}
 
 # Numba's threads run one sweep at a time: its portable threading layer ends the process
 # when two meet.  A second caller does not wait, it has the pool of `_threads`.
@@ -139,7 +140,7 @@ class Job:
         return True
 
 
-_OPS = {"logsumexp": k.LOGSUMEXP, "softmax": k.SOFTMAX, "log_softmax": k.LOG_SOFTMAX}
+_OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}
 
 
 def normalize(
@@ -159,7 +160,7 @@ def rows_index(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with index labels ``y``."""
     arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
-    return Job(k.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream)
+    return Job(_table.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream)
 
 
 def rows_dense(
@@ -168,7 +169,7 @@ def rows_dense(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with label distributions ``q``."""
     arrays = (x, q, mask, u, g, w, loss, grad, stats, total)
-    return Job(k.DENSE, arrays, (e, t, scale), None, phase, begin, end, stream)
+    return Job(_table.DENSE, arrays, (e, t, scale), None, phase, begin, end, stream)
 
 
 def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tuple[bool, float, int]:

@@ -16,7 +16,19 @@ import numpy as np
 from numba import njit, prange
 
 from .._spec import ALL, FINISH, SCAN
+from ._table import (
+    A, ABSENT, BEGIN, BFLOAT, BOOL, BY_CLASS, BY_INNER, BY_OUTER, CLASSES, COLUMN_COUNT, COUNTER,
+    DATA, DENSE, DOUBLE, E, END, ENTRY, ERROR, FACTOR, G, GAP, GRAD, HALF, HAS_IGNORE, IGNORE,
+    IN_PLACE, INDEX, INNER, INT8, INT16, INT32, INT64, KIND, KINDS, LABEL, LOG_SOFTMAX, LOGSUMEXP,
+    LONG, LOSS, M, MASK, MASKED, NONZERO, OBJECTS, OP, OUTER, PHASE, R, REST, SCALE, SHARE,
+    SHARE_ERROR, SHIFT, SINGLE, SOFTMAX, STATE_BYTES, STATS, STREAM, SWAPPED, TABLE_BYTES, TAIL,
+    TOP, TOTAL, U, UINT8, UINT16, UINT32, UINT64, VIEWS, W, WEIGHT, WEIGHT_U, X, Y, Z, ZERO,
+    at, column, field, has, infinity, native, number, set_column, set_state, state, view, width,
+    zero_of,
+)  # fmt: skip
 from ._vectors import (
+    LANES,
+    apart,
     bits,
     cast,
     copy,
@@ -52,8 +64,11 @@ from ._vectors import (
 )
 
 # No fast-math flag anywhere: NaN and infinities mean something.  Division by zero gives them.
-function = njit(error_model="numpy", nogil=True)
-inline = njit(error_model="numpy", nogil=True, forceinline=True)
+# Only what Python calls needs wrappers.
+entry = njit(error_model="numpy", nogil=True)
+_bare = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+function = njit(**_bare)
+inline = njit(**_bare, forceinline=True)
 sweeping = njit(error_model="numpy", nogil=True, parallel=True)
 
 U8, U16 = np.uint8(0), np.uint16(0)
@@ -61,7 +76,6 @@ I8, I16, I32, I64 = np.int8(0), np.int16(0), np.int32(0), np.int64(0)
 U32, U64 = np.uint32(0), np.uint64(0)
 F32, F64 = np.float32(0), np.float64(0)
 
-LANES = 64
 BLOCK = 2048  # elements per block: 8 or 16 KB, stays in L1
 BLOCK_BYTES = 8 * BLOCK
 AHEAD = 10240  # elements from a block's end to what is fetched meanwhile
@@ -74,88 +88,8 @@ LINE_BYTES = 8 * TILE
 DEPTH = 32  # classes per tile block: TILE * DEPTH == BLOCK
 SMALL = 32  # up to this many contiguous classes go by tiles
 
-LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
-
-# ---------------------------------------------------------------- element kinds, by size
-BOOL, INT8, UINT8, INT16, UINT16, HALF, BFLOAT, INT32, UINT32, SINGLE, INT64, UINT64, DOUBLE, LONG = range(14)  # fmt: skip
-SWAPPED = 32
-
-# ---------------------------------------------------------------- the table of a call
-# Its first part is what Python packs: numbers, then addresses of array objects, then kinds.
-OP, PHASE, BEGIN, END, STREAM, HAS_IGNORE, IGNORE = range(7)
-ARRAYS = X, Y, MASK, U, G, W, LOSS, GRAD, STATS, TOTAL = range(10)
-OBJECTS, KINDS = 7, 17
-COUNTER = 27  # the next block of a sweep
-PACKED = 28
-# Its second part is read from the array objects.
-OUTER, CLASSES, INNER, IN_PLACE, E, Z, SCALE = range(7, 14)
-VIEWS = 14
-DATA, BY_OUTER, BY_CLASS, BY_INNER, KIND = range(5)  # a view: address, strides in bytes, kind
-TABLE_BYTES = 8 * (VIEWS + 5 * len(ARRAYS))
-
 #: Bytes before the fields of an array object: address, dimensions, shape, strides.
 HEAD = object.__basicsize__
-
-# ---------------------------------------------------------------- the state of rows
-COLUMNS = (
-    M, REST, WEIGHT, ERROR, GAP, NONZERO, SHARE, SHARE_ERROR, WEIGHT_U, ABSENT, MASKED, R,
-    TOP, SHIFT, FACTOR, A, TAIL, ENTRY, LABEL, ZERO,
-) = range(20)  # fmt: skip
-COLUMN_COUNT = len(COLUMNS)
-STATE_BYTES = 8 * LANES * COLUMN_COUNT
-
-
-@inline
-def field(t, k):
-    return get(t + 8 * k, I64)
-
-
-@inline
-def number(t, k):
-    return get(t + 8 * k, F64)
-
-
-@inline
-def view(t, array, k):
-    return get(t + 8 * (VIEWS + 5 * array + k), I64)
-
-
-@inline
-def at(t, array, o, i, c):
-    """The address of an element."""
-    p = t + 8 * (VIEWS + 5 * array)
-    return (
-        get(p, I64)
-        + o * get(p + 8 * BY_OUTER, I64)
-        + c * get(p + 8 * BY_CLASS, I64)
-        + i * get(p + 8 * BY_INNER, I64)
-    )
-
-
-@inline
-def has(t, array):
-    return view(t, array, DATA) != 0
-
-
-@inline
-def state(s, column, j):
-    return get(s + 8 * (LANES * column + j), F64)
-
-
-@inline
-def set_state(s, column, j, v):
-    put(s + 8 * (LANES * column + j), np.float64(v))
-
-
-@inline
-def column(s, k):
-    return load(s + 8 * LANES * k, F64)
-
-
-@inline
-def set_column(s, k, v):
-    store(s + 8 * LANES * k, v)
-
 
 @function
 def bind_view(t, array, place, kind, classed):
@@ -178,6 +112,7 @@ def bind_view(t, array, place, kind, classed):
 @function
 def bind(t, task, e, z, scale):
     """Fill the table of a call from what Python packed."""
+    apart()
     for k in range(7):
         put(t + 8 * k, field(task, k))
     for array in range(10):
@@ -202,26 +137,6 @@ def bind(t, task, e, z, scale):
 
 
 # ---------------------------------------------------------------- elements
-
-
-@inline
-def width(like):
-    return 4 if is_single(like) else 8
-
-
-@inline
-def native(like):
-    return SINGLE if is_single(like) else DOUBLE
-
-
-@inline
-def infinity(like):
-    return pick(like, np.inf, np.inf)
-
-
-@inline
-def zero_of(like):
-    return pick(like, 0.0, 0.0)
 
 
 @function
@@ -263,6 +178,7 @@ def extended(p):
 @function
 def element(p, kind):
     """The element at an address, whatever its kind, as a double."""
+    apart()
     if kind == SINGLE:
         return np.float64(get(p, F32))
     if kind == DOUBLE:
@@ -289,6 +205,7 @@ def element(p, kind):
 @function
 def integer(p, kind):
     """A label in its own dtype.  uint64 beyond 2^63 comes out negative: out of any range."""
+    apart()
     if kind == INT64:
         return get(p, I64)
     p = straight(p, kind, scratch(16))
@@ -311,6 +228,7 @@ def integer(p, kind):
 @function
 def put_element(p, kind, v):
     """Write an element of a floating kind."""
+    apart()
     buf = scratch(16)
     q = p if kind < SWAPPED else buf
     plain = kind & (SWAPPED - 1)
@@ -341,6 +259,7 @@ def label_at(t, o, i):
 @function
 def reals(p, kind, stride, n, buf, like):
     """The address of n elements as contiguous reals: in place if they are, else in buf."""
+    apart()
     size = width(like)
     if kind == native(like):
         if stride == size:
@@ -364,6 +283,7 @@ def reals(p, kind, stride, n, buf, like):
 @function
 def stream_copy(to, source, size):
     """Copy past the cache: whole lines, the ragged ends with ordinary stores."""
+    apart()
     head = min(-to & 63, size)
     copy(to, source, head)
     whole = (size - head) >> 6
@@ -377,6 +297,7 @@ def stream_copy(to, source, size):
 @function
 def write_reals(p, kind, stride, n, d, past, like):
     """Write n contiguous reals from d as elements of any floating kind."""
+    apart()
     size = width(like)
     if kind == native(like):
         if stride != size:
@@ -406,6 +327,7 @@ def write_reals(p, kind, stride, n, d, past, like):
 @function
 def allowed_bytes(t, o, i, c, n, buf):
     """The address of n contiguous bytes of the mask; 0 without a mask."""
+    apart()
     if not has(t, MASK):
         return np.int64(0)
     p = at(t, MASK, o, i, c)
@@ -516,6 +438,7 @@ def exponential(x, term, like):
 
 @function
 def exp64(x):
+    apart()
     return exponential(x, False, F64)
 
 
@@ -596,6 +519,7 @@ def block_sum(x, n, m, leave_out, ahead, kept, like):
     Where the sum is small, only the lane with the maximum has lost digits: that lane is
     summed again without it.  With kept, all the terms are left there, in whole groups.
     """
+    apart()
     size = width(like)
     whole, ragged = n >> 6, n & 63
     rest = x + (whole << 6) * size
@@ -646,6 +570,7 @@ def block_gap(x, c, n, m, like):
     The sum of c scales p in the gradient, where a p - c may cancel: for float64 it is
     summed exactly; sums of a few float32 in each of many lanes are exact enough.
     """
+    apart()
     zero = splat(zero_of(like))
     weight, error, gap, count = zero, zero, zero, zero
     for k in range(0, n, LANES):
@@ -699,6 +624,7 @@ def count_allowed(t, o, i):
 @function
 def open_row(t, o, i, s, j):
     """What is known before the logits are read."""
+    apart()
     set_state(s, M, j, -np.inf)
     for k in range(REST, R + 1):
         set_state(s, k, j, 0.0)
@@ -710,13 +636,13 @@ def open_row(t, o, i, s, j):
     if field(t, HAS_IGNORE) and label_at(t, o, i) == field(t, IGNORE):
         absent = True
     set_state(s, WEIGHT_U, j, u)
-    set_state(s, ABSENT, j, absent)
+    set_state(s, ABSENT, j, np.float64(absent))
     if absent:
         return
     allowed = field(t, CLASSES)
     if has(t, MASK):
         allowed = count_allowed(t, o, i)
-        set_state(s, MASKED, j, allowed == 0)
+        set_state(s, MASKED, j, np.float64(allowed == 0))
     e = number(t, E)
     if e != 0 and allowed > 0:
         share = e / allowed
@@ -756,6 +682,7 @@ def finish(t, o, i, s, j):
     With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
     nothing cancels.  1 - p of the label is the sum of the others.
     """
+    apart()
     op = field(t, OP)
     m, rest, r = state(s, M, j), state(s, REST, j), state(s, R, j)
     weight, gap = state(s, WEIGHT, j), state(s, GAP, j)
@@ -774,7 +701,7 @@ def finish(t, o, i, s, j):
     if op == LOGSUMEXP:
         return lse
     if op == SOFTMAX or op == LOG_SOFTMAX:
-        set_state(s, ZERO, j, masked)
+        set_state(s, ZERO, j, np.float64(masked))
         set_state(s, A, j, np.nan if broken else 1.0 / (1.0 + rest))
         if broken:
             set_state(s, SHIFT, j, np.nan)
@@ -863,6 +790,7 @@ def finish(t, o, i, s, j):
 @function
 def load_logits(t, o, i, c, n, buf, like):
     """The address of the logits of n classes; masked ones are -inf."""
+    apart()
     x = reals(at(t, X, o, i, c), view(t, X, KIND), view(t, X, BY_CLASS), n, buf, like)
     if not has(t, MASK):
         return x
@@ -885,6 +813,7 @@ def load_coefs(t, s, j, o, i, c, n, buf, extra, like):
 
     0 stands for all ones.
     """
+    apart()
     size = width(like)
     w = np.int64(0)
     if has(t, W):
@@ -937,6 +866,7 @@ def exact_coef(share, share_error, keep, keep_error, q, w):
 @function
 def load_exact(t, s, j, o, i, c, n, buf, tail, like):
     """What the gradient subtracts for n classes, and in tail what rounding it to real left."""
+    apart()
     size = width(like)
     dense = field(t, OP) == DENSE
     e = number(t, E)
@@ -977,6 +907,7 @@ def load_exact(t, s, j, o, i, c, n, buf, tail, like):
 @function
 def emit_block(t, o, i, s, j, kept, bases, b, like):
     """A block of a row's gradient; with kept one multiplication each of what the scan left."""
+    apart()
     size = width(like)
     op = field(t, OP)
     nothing = -infinity(like) if op == LOG_SOFTMAX else zero_of(like)
@@ -1044,6 +975,7 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like)
     A gradient that is late, that of row `late` of the state, is written block by block as
     its place in kept is needed.
     """
+    apart()
     size = width(like)
     buf = scratch(BLOCK_BYTES)
     begin, end = field(t, BEGIN), field(t, END)
@@ -1099,6 +1031,7 @@ def few_rows(t, first, count, kept, s, like):
 
     With kept, room for all their elements, each exponential is computed only once.
     """
+    apart()
     size = width(like)
     bases = scratch(BASES_BYTES)
     inner, phase = field(t, INNER), field(t, PHASE)
@@ -1137,6 +1070,7 @@ def long_rows(t, first, stop, kept, s, like):
     Writing past the cache waits for memory and the scan for arithmetic: together they take
     little more than the longer of them.
     """
+    apart()
     bases = scratch(BASES_BYTES)
     inner = field(t, INNER)
     result = 0.0
@@ -1213,6 +1147,7 @@ def load_tile(t, array, o, i, count, c, depth, buf, like):
 
     In place where rows are contiguous and fill the tile; else copied, the missing rows 0.
     """
+    apart()
     size = width(like)
     p = at(t, array, o, i, c)
     kind, by_class, across = view(t, array, KIND), view(t, array, BY_CLASS), pitch(t, array)
@@ -1238,6 +1173,7 @@ def load_tile(t, array, o, i, count, c, depth, buf, like):
 
 @function
 def store_tile(t, array, o, i, count, c, depth, d, like):
+    apart()
     size = width(like)
     p = at(t, array, o, i, c)
     kind, by_class, across = view(t, array, KIND), view(t, array, BY_CLASS), pitch(t, array)
@@ -1256,6 +1192,7 @@ def store_tile(t, array, o, i, count, c, depth, d, like):
 @function
 def load_allowed(t, o, i, count, c, depth, buf):
     """The mask of a tile, as bytes; the missing rows are allowed."""
+    apart()
     p = at(t, MASK, o, i, c)
     by_class, across = view(t, MASK, BY_CLASS), pitch(t, MASK)
     for k in range(depth):
@@ -1267,6 +1204,7 @@ def load_allowed(t, o, i, count, c, depth, buf):
 @function
 def load_logits_tile(t, o, i, count, c, depth, allowed, buf, like):
     """Logits of a tile; masked ones are -inf."""
+    apart()
     x, step = load_tile(t, X, o, i, count, c, depth, buf, like)
     if not has(t, MASK):
         return x, step
@@ -1279,6 +1217,7 @@ def load_logits_tile(t, o, i, count, c, depth, allowed, buf, like):
 @function
 def load_coefs_tile(t, s, o, i, count, c, depth, allowed, buf, like):
     """Coefficients of a tile, as load_coefs."""
+    apart()
     size = width(like)
     dense, e = field(t, OP) == DENSE, number(t, E)
     q, step = buf, np.int64(TILE * size)
@@ -1316,6 +1255,7 @@ def any_lane(mask):
 @function
 def scan_tile(t, o, i, count, s, like):
     """Statistics of the rows of a tile."""
+    apart()
     buf, labels, allowed = scratch(BLOCK_BYTES), scratch(BLOCK_BYTES), scratch(BLOCK)
     begin, end = field(t, BEGIN), field(t, END)
     coefficients = has_coefficients(t)
@@ -1376,6 +1316,7 @@ def scan_tile(t, o, i, count, s, like):
 @function
 def load_exact_tile(t, s, o, i, count, c, depth, allowed, buf, tail, like):
     """Coefficients of a tile, as load_exact."""
+    apart()
     size = width(like)
     dense, e = field(t, OP) == DENSE, number(t, E)
     q, step = buf, np.int64(TILE * size)
@@ -1408,6 +1349,7 @@ def load_exact_tile(t, s, o, i, count, c, depth, allowed, buf, tail, like):
 @function
 def emit_tile(t, o, i, count, s, like):
     """The gradient of the rows of a tile."""
+    apart()
     size = width(like)
     buf, allowed, out = scratch(BLOCK_BYTES), scratch(BLOCK), scratch(BLOCK_BYTES)
     labels, tails = scratch(BLOCK_BYTES), scratch(BLOCK_BYTES)
@@ -1460,6 +1402,7 @@ def emit_tile(t, o, i, count, s, like):
 
 @function
 def run_tile(t, o, i, count, s, like):
+    apart()
     inner, phase = field(t, INNER), field(t, PHASE)
     di = 1 if inner == 1 else 0
     dj = 1 - di
@@ -1508,7 +1451,7 @@ def do_tiles(task, e, z, scale, first, stop, block, like):
 # ---------------------------------------------------------------- labels
 
 
-@function
+@entry
 def run_labels(task, num_classes, plain):
     """Are all labels that count in range; the sum of their weights; their number."""
     t = scratch(TABLE_BYTES)
@@ -1559,7 +1502,7 @@ def group64(p, k, n):
 # ---------------------------------------------------------------- what Python calls
 
 
-@function
+@entry
 def run_rows(task, e, z, scale, first, stop, block, room, size, like):
     """Some rows, with a room given as an array object (or 0)."""
     if room != 0:
@@ -1567,7 +1510,7 @@ def run_rows(task, e, z, scale, first, stop, block, room, size, like):
     do_rows(task, e, z, scale, first, stop, block, room, size, like)
 
 
-@function
+@entry
 def run_tiles(task, e, z, scale, first, stop, block, room, size, like):
     """Some rows by tiles, which need no room."""
     do_tiles(task, e, z, scale, first, stop, block, like)

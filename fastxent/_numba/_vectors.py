@@ -393,6 +393,17 @@ def largest(typingctx, v):
     return v.dtype(v), codegen
 
 
+@intrinsic
+def apart(typingctx):
+    """Compile the function this stands in as one of its own, not again at each call of it."""
+
+    def codegen(context, builder, sig, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 # ---------------------------------------------------------------- memory
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit, prange
 
 from .._spec import ALL, FINISH, SCAN
+from ._cache import cached
 from ._table import (
     A, ABSENT, BEGIN, BFLOAT, BOOL, BY_CLASS, BY_INNER, BY_OUTER, CLASSES, COLUMN_COUNT, COUNTER,
     DATA, DENSE, DOUBLE, E, END, ENTRY, ERROR, FACTOR, G, GAP, GRAD, HALF, HAS_IGNORE, IGNORE,
@@ -67,7 +68,7 @@ from ._vectors import (
 # Only what Python calls needs wrappers.
 entry = njit(error_model="numpy", nogil=True)
 _bare = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-function = njit(**_bare)
+function = njit(**_bare, forceinline=False)
 inline = njit(**_bare, forceinline=True)
 sweeping = njit(error_model="numpy", nogil=True, parallel=True)
 
@@ -1451,6 +1452,7 @@ def do_tiles(task, e, z, scale, first, stop, block, like):
 # ---------------------------------------------------------------- labels
 
 
+@cached
 @entry
 def run_labels(task, num_classes, plain):
     """Are all labels that count in range; the sum of their weights; their number."""
@@ -1502,6 +1504,7 @@ def group64(p, k, n):
 # ---------------------------------------------------------------- what Python calls
 
 
+@cached
 @entry
 def run_rows(task, e, z, scale, first, stop, block, room, size, like):
     """Some rows, with a room given as an array object (or 0)."""
@@ -1510,6 +1513,7 @@ def run_rows(task, e, z, scale, first, stop, block, room, size, like):
     do_rows(task, e, z, scale, first, stop, block, room, size, like)
 
 
+@cached
 @entry
 def run_tiles(task, e, z, scale, first, stop, block, room, size, like):
     """Some rows by tiles, which need no room."""
@@ -1521,6 +1525,7 @@ def run_tiles(task, e, z, scale, first, stop, block, room, size, like):
 # slower thread.
 
 
+@cached
 @sweeping
 def sweep_rows(task, e, z, scale, begin, end, rows, step, workers, rooms, size, like):
     """Blocks of rows; each worker has its own room."""
@@ -1538,6 +1543,7 @@ def sweep_rows(task, e, z, scale, begin, end, rows, step, workers, rooms, size, 
             do_rows(task, e, z, scale, block * step, stop, block, room, size, like)
 
 
+@cached
 @sweeping
 def sweep_tiles(task, e, z, scale, begin, end, rows, step, workers, rooms, size, like):
     """Blocks of rows by tiles."""

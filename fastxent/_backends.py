@@ -102,6 +102,22 @@ def check_word(word: object) -> None:
         )
 
 
+def _best() -> tuple[str, str]:
+    """The best backend that loads, and why not a better one."""
+    problems = []
+    for name, backend in BACKENDS.items():
+        isas, reason = probe(name)
+        if isas:
+            try:
+                backend.load(isas[0])
+            except ImportError as error:  # a Numba that does not fit this NumPy
+                reason = f"{name} does not load ({error})"
+            else:
+                return name, "; ".join(problems)
+        problems.append(reason)
+    raise AssertionError("NumPy is always there")
+
+
 @cache
 def choose(word: str | None) -> Chosen:
     """The kernels for a backend word; None asks for the best backend that loads."""
@@ -109,9 +125,8 @@ def choose(word: str | None) -> Chosen:
     if word is not None:
         check_word(word)
     else:
-        name = next(name for name in BACKENDS if probe(name)[0])
+        name, reason = _best()
         if name == "numpy":
-            reason = "; ".join(probe(other)[1] for other in BACKENDS if other != "numpy")
             warnings.warn(_NO_EXTENSION.format(reason=reason), RuntimeWarning, stacklevel=5)
     usable = probe(name)[0]
     wanted = os.environ.get("FASTXENT_ISA")

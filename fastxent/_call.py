@@ -126,18 +126,20 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     if blocks == 1 and len(jobs) == 1:
         jobs[0](0, rows, 0, _room() if emit else None)
         return total.tolist()
-    if threads > 1:  # a backend with threads of its own does all it can on them
+    if threads > 1:
+        # A backend with threads of its own does what it can on them, all blocks at once.
         room = _ROOM_BYTES if emit else 0
-        jobs_left = [j for j in jobs if not (hasattr(j, "sweep") and j.sweep(rows, step, threads, room))]
-    else:
-        jobs_left = jobs
+        jobs = [
+            job for job in jobs
+            if not (hasattr(job, "sweep") and job.sweep(rows, step, threads, room))
+        ]  # fmt: skip
 
     def work(k: int) -> None:
         k, block = divmod(k, blocks)
         room = _room() if emit else None
-        jobs_left[k](block * step, min(rows, (block + 1) * step), block, room)
+        jobs[k](block * step, min(rows, (block + 1) * step), block, room)
 
-    _threads.run(work, blocks * len(jobs_left), threads)
+    _threads.run(work, blocks * len(jobs), threads)
     return total.tolist()
 
 

@@ -51,6 +51,21 @@ def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
     return x, *types
 
 
+def computes_in_double(dtype: Any) -> bool:
+    """Tell in which precision logits of a dtype are computed."""
+    if dtype == "bfloat16":  # a name that NumPy does not know by itself
+        return False
+    try:
+        types = _float_types(np.dtype(dtype))
+    except TypeError:
+        types = None
+    if types is None:
+        raise TypeError(
+            f"dtypes must be float16, bfloat16, float32, float64, integers or bool; got {dtype!r}"
+        )
+    return types[0] == _FLOAT64
+
+
 def axis(name: str, x: Array, value: Any) -> int:
     try:
         axis = operator.index(value)

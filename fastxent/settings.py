@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _backends, _config, _threads
+from . import _backends, _check, _config, _numba, _threads
 from ._config import Settings
 from ._version import __version__
 
@@ -35,7 +35,7 @@ class config:  # noqa: N801 - used like a function
     Parameters
     ----------
     backend : str, optional
-        ``"cython"``, ``"numpy"``, or a name with an instruction set, ``"cython:v3"``.
+        ``"cython"``, ``"numba"``, ``"numpy"``, or a name with an instruction set, ``"cython:v3"``.
         By default what applies outside.
     threads : int, optional
         Threads per call, at least 1. By default what applies outside.
@@ -133,16 +133,19 @@ def get_config() -> dict[str, Any]:
             "isas": [isa for isa in isas if isa],
             "reason": reason,
         }
+    versions = {
+        "fastxent": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    if backends["numba"]["available"]:
+        versions["numba"] = _numba.version()
     return {
         "backend": chosen.name,
         "isa": chosen.isa or None,
         "threads": settings.threads or _threads.default_threads(),
         "backends": backends,
-        "versions": {
-            "fastxent": __version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions,
     }
 
 
@@ -168,19 +171,39 @@ def show_config() -> None:
     for name, backend in info["backends"].items():
         state = "available" if backend["available"] else "not available"
         print(f"  {name:<8} {state}: {backend['reason']}")
-    print(f"numpy {versions['numpy']}, python {versions['python']}")
+    print(", ".join(f"{name} {v}" for name, v in versions.items() if name != "fastxent"))
 
 
-def warmup() -> None:
+def warmup(*dtypes: Any) -> None:
     """Load, and where needed compile, what the present backend needs.
 
     The compiled and the NumPy backend need nothing beyond their import; a backend that
     compiles at run time does it here, so that a pipeline's first call is as fast as the
     next.
 
+    Parameters
+    ----------
+    *dtypes : str or dtype
+        Dtypes of the logits to come, ``"float32"`` if none is given. Half precision is
+        computed in single precision and integers in double.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not one that logits may have.
+
+    Notes
+    -----
+    Numba compiles each function once per precision, and keeps it on disk where it can: the
+    next process only reads it.
+
     Examples
     --------
     >>> import fastxent as fx
     >>> fx.warmup()
+    >>> fx.warmup("float16", "float64")
     """
-    _backends.choose(_config.current().backend)
+    double = [_check.computes_in_double(dtype) for dtype in dtypes or ("float32",)]
+    kernels = _backends.choose(_config.current().backend).kernels
+    if hasattr(kernels, "warmup"):
+        kernels.warmup(single=not all(double), double=any(double))

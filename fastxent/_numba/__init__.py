@@ -4,18 +4,26 @@ Numba is imported when the backend is chosen, not before.
 """
 
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 
 @cache
 def usable() -> tuple[tuple[str, ...], str]:
-    """Whether Numba is installed, found out without importing it; and which version."""
-    try:
-        version = metadata.version("numba")
-    except metadata.PackageNotFoundError:
+    """Whether Numba is installed, found out without importing it."""
+    found = find_spec("numba")
+    if found is None or found.origin is None:
         return (), "Numba is not installed (pip install fastxent[numba])"
-    return ("",), f"compiled by Numba {version} when first called"
+    return ("",), "compiled by Numba when first called"
+
+
+@cache
+def version() -> str:
+    """Numba's version, found out without importing it."""
+    from importlib.metadata import version
+
+    return version("numba")
 
 
 def kernels() -> ModuleType:

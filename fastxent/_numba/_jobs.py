@@ -13,6 +13,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import types
 
 from . import _kernels as k
 from . import _table
@@ -20,7 +21,7 @@ from . import _table
 Array = np.ndarray[Any, Any]
 
 #: Blocks per worker in one native call: Python looks for Ctrl-C in between.
-_BLOCKS = 64
+_BLOCKS = 32
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
 
@@ -183,3 +184,14 @@ def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tupl
     kinds = [0 if a is None else _kinds[a.dtype] for a in arrays]
     packed = array("q", (0, 0, 0, 0, 0, ignore is not None, ignore or 0, *ids, *kinds, 0))
     return k.run_labels(packed.buffer_info()[0], num_classes, plain)
+
+
+def warmup(single: bool, double: bool) -> None:
+    """Compile, or read from the cache, what calls in these precisions may need."""
+    i, d = types.int64, types.float64
+    k.run_labels.compile((i, i, types.boolean))
+    for like in [types.float32] * single + [types.float64] * double:
+        for kernel in (k.run_rows, k.run_tiles):
+            kernel.compile((i, d, d, d, i, i, i, i, i, like))
+        for kernel in (k.sweep_rows, k.sweep_tiles):
+            kernel.compile((i, d, d, d, i, i, i, i, i, i, i, like))

@@ -18,13 +18,93 @@ from numba import njit, prange
 from .._spec import ALL, FINISH, SCAN
 from ._cache import cached
 from ._table import (
-    A, ABSENT, BEGIN, BFLOAT, BOOL, BY_CLASS, BY_INNER, BY_OUTER, CLASSES, COLUMN_COUNT, COUNTER,
-    DATA, DENSE, DOUBLE, E, END, ENTRY, ERROR, FACTOR, G, GAP, GRAD, HALF, HAS_IGNORE, IGNORE,
-    IN_PLACE, INDEX, INNER, INT8, INT16, INT32, INT64, KIND, KINDS, LABEL, LOG_SOFTMAX, LOGSUMEXP,
-    LONG, LOSS, M, MASK, MASKED, NONZERO, OBJECTS, OP, OUTER, PHASE, R, REST, SCALE, SHARE,
-    SHARE_ERROR, SHIFT, SINGLE, SOFTMAX, STATE_BYTES, STATS, STREAM, SWAPPED, TABLE_BYTES, TAIL,
-    TOP, TOTAL, U, UINT8, UINT16, UINT32, UINT64, VIEWS, W, WEIGHT, WEIGHT_U, X, Y, Z, ZERO,
-    at, column, field, has, infinity, native, number, set_column, set_state, state, view, width,
+    ABSENT,
+    BEGIN,
+    BFLOAT,
+    BOOL,
+    BY_CLASS,
+    BY_INNER,
+    BY_OUTER,
+    CLASSES,
+    COLUMN_COUNT,
+    COUNTER,
+    DATA,
+    DENSE,
+    DOUBLE,
+    END,
+    ENTRY,
+    FACTOR,
+    GAP,
+    GRAD,
+    HALF,
+    HAS_IGNORE,
+    IGNORE,
+    IN_PLACE,
+    INDEX,
+    INNER,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    KIND,
+    KINDS,
+    LABEL,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    LONG,
+    LOSS,
+    MASK,
+    MASKED,
+    NONZERO,
+    OBJECTS,
+    OP,
+    OUTER,
+    PHASE,
+    REST,
+    SCALE,
+    SHARE,
+    SHARE_ERROR,
+    SHIFT,
+    SINGLE,
+    SOFTMAX,
+    STATE_BYTES,
+    STATS,
+    STREAM,
+    SWAPPED,
+    TABLE_BYTES,
+    TAIL,
+    TOP,
+    TOTAL,
+    UINT8,
+    UINT16,
+    UINT32,
+    UINT64,
+    VIEWS,
+    WEIGHT,
+    WEIGHT_U,
+    ZERO,
+    A,
+    E,
+    G,
+    M,
+    R,
+    U,
+    W,
+    X,
+    Y,
+    Z,
+    at,
+    column,
+    field,
+    has,
+    infinity,
+    native,
+    number,
+    set_column,
+    set_state,
+    state,
+    view,
+    width,
     zero_of,
 )  # fmt: skip
 from ._vectors import (
@@ -91,6 +171,7 @@ SMALL = 32  # up to this many contiguous classes go by tiles
 
 #: Bytes before the fields of an array object: address, dimensions, shape, strides.
 HEAD = object.__basicsize__
+
 
 @function
 def bind_view(t, array, place, kind, classed):
@@ -1375,9 +1456,7 @@ def emit_tile(t, o, i, count, s, like):
             for k in range(depth):
                 store(out + k * TILE * size, (load(x + k * step, like) - m) - shift)
         elif coefficients:
-            c, c_step = load_exact_tile(
-                t, s, o, i, count, b, depth, allowed, labels, tails, like
-            )
+            c, c_step = load_exact_tile(t, s, o, i, count, b, depth, allowed, labels, tails, like)
             for k in range(depth):
                 cs, lost = load(c + k * c_step, like), load(tails + k * TILE * size, like)
                 v = difference(load(x + k * step, like), m, a, tail, cs, lost, g, like)

@@ -12,7 +12,6 @@ are one and the same type here, and a kernel is compiled once per precision.
 
 import operator
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import (
@@ -364,11 +363,11 @@ def total_exactly(typingctx, v):
             a, b = _halves(builder, s)
             s = builder.fadd(a, b)
             part = builder.fsub(s, a)
-            lost = builder.fadd(
-                builder.fsub(a, builder.fsub(s, part)), builder.fsub(b, part)
-            )
-            error = lost if error is None else builder.fadd(
-                builder.fadd(*_halves(builder, error)), lost
+            lost = builder.fadd(builder.fsub(a, builder.fsub(s, part)), builder.fsub(b, part))
+            error = (
+                lost
+                if error is None
+                else builder.fadd(builder.fadd(*_halves(builder, error)), lost)
             )
         zero = ir.Constant(ir.IntType(32), 0)
         return context.make_tuple(
@@ -537,7 +536,9 @@ def stream(typingctx, to, source):
         line.align = 1
         past = builder.store(line, _pointer(builder, args[0], kind))
         past.align = 64
-        past.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        past.set_metadata(
+            "nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
@@ -592,6 +593,7 @@ def widen_half(typingctx, h):
         if _half_conversion(context):
             half = ir.VectorType(ir.HalfType(), LANES) if isinstance(h, Vector) else ir.HalfType()
             return builder.fpext(builder.bitcast(args[0], half), _llvm(result))
+
         # Shift into place, rescale the exponent (which also normalises subnormals), restore
         # infinities and NaNs.
         def constant(v):
@@ -638,7 +640,9 @@ def narrow_half(typingctx, v):
         small = builder.icmp_unsigned("<", exponent, constant(113))
         unit = builder.select(small, constant(113), exponent)
         power = builder.shl(builder.add(unit, constant(13)), constant(23))
-        rounded = builder.fadd(builder.bitcast(body, args[0].type), builder.bitcast(power, args[0].type))
+        rounded = builder.fadd(
+            builder.bitcast(body, args[0].type), builder.bitcast(power, args[0].type)
+        )
         half = builder.sub(builder.bitcast(rounded, i32), power)
         normal = builder.shl(builder.sub(unit, constant(113)), constant(10))
         half = builder.add(half, normal)
@@ -678,9 +682,7 @@ def narrow_bfloat(typingctx, v):
 
         word = builder.bitcast(args[0], i32)
         odd = builder.and_(builder.lshr(word, constant(16)), constant(1))
-        rounded = builder.lshr(
-            builder.add(builder.add(word, constant(0x7FFF)), odd), constant(16)
-        )
+        rounded = builder.lshr(builder.add(builder.add(word, constant(0x7FFF)), odd), constant(16))
         body = builder.and_(word, constant(0x7FFFFFFF))
         nan = builder.icmp_unsigned(">", body, constant(0x7F800000))
         quiet = builder.or_(builder.lshr(word, constant(16)), constant(0x40))

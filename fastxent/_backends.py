@@ -104,7 +104,7 @@ def check_word(word: object) -> None:
 
 def _best() -> tuple[str, str]:
     """The best backend that loads, and why not a better one."""
-    problems = []
+    problems: list[str] = []
     for name, backend in BACKENDS.items():
         isas, reason = probe(name)
         if isas:

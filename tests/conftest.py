@@ -32,6 +32,13 @@ COORDINATES = {
 }
 
 
+def pytest_sessionstart():
+    """Compile once, here: the tests' processes then only read the cache."""
+    for name in dict.fromkeys(word.split(":")[0] for word in words()):
+        with fx.config(backend=name):
+            fx.warmup("float32", "float64")
+
+
 def pytest_generate_tests(metafunc):
     wanted = [c for c in COORDINATES if c in metafunc.fixturenames]
     own = {

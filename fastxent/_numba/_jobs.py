@@ -9,6 +9,7 @@ import os
 import threading
 from array import array
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -22,6 +23,9 @@ Array = np.ndarray[Any, Any]
 
 #: Blocks per worker in one native call: Python looks for Ctrl-C in between.
 _BLOCKS = 32
+
+#: Numba's own threads.
+_POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
 
@@ -108,7 +112,7 @@ class Job:
     def __call__(self, first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
         run = k.run_tiles if self._tiled else k.run_rows
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
-        run(self._task, *self._numbers, first, stop, block, place, size, self._like)
+        run(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
 
     def sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
         """All blocks at once on Numba's threads, at most as many as it has; False if not now.
@@ -121,18 +125,18 @@ class Job:
         try:
             blocks = -(-rows // step)
             before = numba.get_num_threads()
-            workers = min(threads, blocks, numba.config.NUMBA_NUM_THREADS)
-            kernel = k.sweep_tiles if self._tiled else k.sweep_rows
-            if room and not self._tiled and _rooms.size < workers * room:
+            workers = min(threads, blocks, _POOL)
+            run = _compiled(k.run_tiles if self._tiled else k.run_rows, self._like is _DOUBLE)
+            if _rooms.size < workers * room:
                 _rooms = np.empty(workers * room, np.uint8)
-            place = id(_rooms) if room and not self._tiled else 0
+            place = id(_rooms) if room else 0
             numba.set_num_threads(workers)
             try:
                 for begin in range(0, blocks, _BLOCKS * workers):
                     end = min(blocks, begin + _BLOCKS * workers)
-                    kernel(
-                        self._task, *self._numbers, begin, end, rows, step, workers, place, room,
-                        self._like,
+                    k.sweep(
+                        run, self._task, *self._numbers, begin, end, rows, step, workers, place,
+                        room, self._like,
                     )  # fmt: skip
             finally:
                 numba.set_num_threads(before)
@@ -186,12 +190,24 @@ def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tupl
     return k.run_labels(packed.buffer_info()[0], num_classes, plain)
 
 
+_I, _F = types.int64, types.float64
+
+
+@cache
+def _compiled(kernel: Any, double: bool) -> int:
+    """The address of a kernel's machine code."""
+    like = types.float64 if double else types.float32
+    signature = (_I, _F, _F, _F, _I, _I, _I, _I, _I, _I, like)
+    kernel.compile(signature)
+    done = kernel.overloads[signature]
+    return int(done.library.get_pointer_to_function(done.fndesc.llvm_func_name))
+
+
 def warmup(single: bool, double: bool) -> None:
     """Compile, or read from the cache, what calls in these precisions may need."""
-    i, d = types.int64, types.float64
-    k.run_labels.compile((i, i, types.boolean))
-    for like in [types.float32] * single + [types.float64] * double:
-        for kernel in (k.run_rows, k.run_tiles):
-            kernel.compile((i, d, d, d, i, i, i, i, i, like))
-        for kernel in (k.sweep_rows, k.sweep_tiles):
-            kernel.compile((i, d, d, d, i, i, i, i, i, i, i, like))
+    k.run_labels.compile((_I, _I, types.boolean))
+    for wide in [False] * single + [True] * double:
+        _compiled(k.run_rows, wide)
+        _compiled(k.run_tiles, wide)
+        like = types.float64 if wide else types.float32
+        k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))

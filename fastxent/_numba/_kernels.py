@@ -111,6 +111,7 @@ from ._vectors import (
     LANES,
     apart,
     bits,
+    call,
     cast,
     copy,
     exact_fma,
@@ -349,7 +350,7 @@ def reals(p, kind, stride, n, buf, like):
         for k in range(n):
             put(buf + k * size, get(p + k * stride, like))
         return buf
-    if is_single(like) and stride == 2 and (kind == HALF or kind == BFLOAT):
+    if is_single(like) and stride == 2 and kind in (HALF, BFLOAT):
         for k in range(0, n, LANES):
             if n - k >= LANES:
                 h = load(p + 2 * k, U16)
@@ -390,7 +391,7 @@ def write_reals(p, kind, stride, n, d, past, like):
         else:
             copy(p, d, n * size)
         return
-    if is_single(like) and stride == 2 and (kind == HALF or kind == BFLOAT):
+    if is_single(like) and stride == 2 and kind in (HALF, BFLOAT):
         for k in range(0, n, LANES):
             if n - k >= LANES:
                 v = load(d + 4 * k, F32)
@@ -782,7 +783,7 @@ def finish(t, o, i, s, j):
 
     if op == LOGSUMEXP:
         return lse
-    if op == SOFTMAX or op == LOG_SOFTMAX:
+    if op in (SOFTMAX, LOG_SOFTMAX):
         set_state(s, ZERO, j, np.float64(masked))
         set_state(s, A, j, np.nan if broken else 1.0 / (1.0 + rest))
         if broken:
@@ -1178,9 +1179,10 @@ def long_rows(t, first, stop, kept, s, like):
     return result
 
 
-@function
-def do_rows(task, e, z, scale, first, stop, block, room, size, like):
-    """Rows with contiguous classes."""
+@cached
+@entry
+def run_rows(task, e, z, scale, first, stop, block, room, offset, size, like):
+    """Rows with contiguous classes; the room is some bytes of an array, from an offset on."""
     t, s = scratch(TABLE_BYTES), scratch(STATE_BYTES)
     bind(t, task, e, z, scale)
     wide = field(t, END) - field(t, BEGIN)
@@ -1195,7 +1197,7 @@ def do_rows(task, e, z, scale, first, stop, block, room, size, like):
         and field(t, OP) != LOG_SOFTMAX
         and most * wide <= size
     ):
-        kept = room
+        kept = get(room + HEAD, I64) + offset
     set_column(s, REST, splat(0.0))
     result = 0.0
     if kept != 0 and most == 1 and not has(t, STATS):
@@ -1509,8 +1511,9 @@ def run_tile(t, o, i, count, s, like):
     return result
 
 
-@function
-def do_tiles(task, e, z, scale, first, stop, block, like):
+@cached
+@entry
+def run_tiles(task, e, z, scale, first, stop, block, room, offset, size, like):
     """Rows of few classes, or whose classes are not contiguous."""
     t, s = scratch(TABLE_BYTES), scratch(STATE_BYTES)
     bind(t, task, e, z, scale)
@@ -1580,58 +1583,28 @@ def group64(p, k, n):
     return load_first(p + 8 * k, n - k, I64)
 
 
-# ---------------------------------------------------------------- what Python calls
-
-
-@cached
-@entry
-def run_rows(task, e, z, scale, first, stop, block, room, size, like):
-    """Some rows, with a room given as an array object (or 0)."""
-    if room != 0:
-        room = get(room + HEAD, I64)
-    do_rows(task, e, z, scale, first, stop, block, room, size, like)
-
-
-@cached
-@entry
-def run_tiles(task, e, z, scale, first, stop, block, room, size, like):
-    """Some rows by tiles, which need no room."""
-    do_tiles(task, e, z, scale, first, stop, block, like)
-
-
-# Sweeps run blocks `begin` to `end`, of `step` rows each, on Numba's threads.  Blocks are
-# handed out one by one: with another process on one core, equal shares would wait for the
-# slower thread.
+# ---------------------------------------------------------------- sweeps: all blocks at once
 
 
 @cached
 @sweeping
-def sweep_rows(task, e, z, scale, begin, end, rows, step, workers, rooms, size, like):
-    """Blocks of rows; each worker has its own room."""
-    if rooms != 0:
-        rooms = get(rooms + HEAD, I64)
+def sweep(
+    run, task, e, z, scale, begin, end, rows, step, workers, rooms, size, like
+):  # fmt: skip
+    """Blocks ``begin`` to ``end``, of ``step`` rows each, on Numba's threads.
+
+    ``run`` is the address of a compiled `run_rows` or `run_tiles`: compiled into the sweep,
+    each would be compiled twice.  Blocks are handed out one by one: with another process on
+    one core, equal shares would wait for the slower thread.
+    """
     counter = task + 8 * COUNTER
     put(counter, begin)
     for worker in prange(workers):
-        room = rooms + worker * size
+        offset = worker * size
         while True:
             block = fetch_add(counter, 1)
             if block >= end:
                 break
-            stop = min(rows, (block + 1) * step)
-            do_rows(task, e, z, scale, block * step, stop, block, room, size, like)
-
-
-@cached
-@sweeping
-def sweep_tiles(task, e, z, scale, begin, end, rows, step, workers, rooms, size, like):
-    """Blocks of rows by tiles."""
-    counter = task + 8 * COUNTER
-    put(counter, begin)
-    for _ in prange(workers):
-        while True:
-            block = fetch_add(counter, 1)
-            if block >= end:
-                break
-            stop = min(rows, (block + 1) * step)
-            do_tiles(task, e, z, scale, block * step, stop, block, like)
+            first = block * step
+            stop = min(rows, first + step)
+            call(run, (task, e, z, scale, first, stop, block, rooms, offset, size, like))

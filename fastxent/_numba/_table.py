@@ -106,7 +106,7 @@ def view(typingctx, t, array, k):
 
 @intrinsic
 def has(typingctx, t, array):
-    """Is the array there?"""
+    """Tell whether the array is there."""
 
     def codegen(context, builder, sig, args):
         return builder.icmp_signed("!=", _view(builder, *args, DATA), _constant(0))

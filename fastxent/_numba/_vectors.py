@@ -87,7 +87,7 @@ def _spread(context, builder, value, given, wanted):
 
 
 def _has(context, feature):
-    """Has the processor that we compile for this feature?"""
+    """Tell whether the processor that we compile for has a feature."""
     return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
 
 
@@ -201,7 +201,7 @@ def _fused(context):
 
 @intrinsic
 def has_fma(typingctx):
-    """Does `fma` round once?"""
+    """Tell whether `fma` rounds once."""
 
     def codegen(context, builder, sig, args):
         return ir.Constant(ir.IntType(1), int(_fused(context)))
@@ -272,7 +272,7 @@ def pick(typingctx, like, single, double):
 
 @intrinsic
 def is_single(typingctx, like):
-    """Is this single precision?"""
+    """Tell whether this is in single precision."""
     constant = ir.Constant(ir.IntType(1), int(_dtype(like) == types.float32))
     return types.boolean(like), lambda context, builder, sig, args: constant
 
@@ -578,6 +578,26 @@ def fetch_add(typingctx, address, value):
         return builder.atomic_rmw("add", pointer, args[1], "monotonic")
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def call(typingctx, function, arguments):
+    """Call a compiled function that returns nothing, by its address."""
+    kinds = list(arguments)
+
+    def codegen(context, builder, sig, args):
+        convention = context.call_conv
+        kind = convention.get_function_type(types.none, kinds)
+        # Places for a result and for an error, of which there are none.
+        with builder.goto_entry_block():
+            places = [builder.alloca(k.pointee) for k in kind.args[:2]]
+        packer = context.get_arg_packer(kinds)
+        values = cgutils.unpack_tuple(builder, args[1])
+        pointer = builder.inttoptr(args[0], ir.PointerType(kind))
+        builder.call(pointer, [*places, *packer.as_arguments(builder, values)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen
 
 
 # ---------------------------------------------------------------- half precision

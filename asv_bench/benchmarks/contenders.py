@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -36,10 +37,10 @@ class Job(NamedTuple):
 DRAWN = 1 << 20
 
 
-def _drawn(shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Any]) -> Any:
+def _drawn(shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Any], dtype: Any) -> Any:
     inner = int(np.prod(shape[1:]))
     outer = min(shape[0], -(-DRAWN // inner))
-    return np.resize(draw((outer, *shape[1:])), shape)
+    return np.resize(draw((outer, *shape[1:])).astype(dtype), shape)
 
 
 def _index(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
@@ -51,16 +52,28 @@ def _index(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
 def _distributions(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     def draw(shape):
         q = rng.random(shape)
-        return (q / q.sum(axis=axis, keepdims=True)).astype(dtype)
+        return q / q.sum(axis=axis, keepdims=True)
 
-    return _drawn(shape, draw)
+    return _drawn(shape, draw, dtype)
+
+
+def _yes_or_no(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
+    return _drawn(shape, lambda s: rng.integers(0, 2, s), dtype)
+
+
+def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
+    return None
 
 
 #: Family -> labels for logits of a shape.
 LABELS = {
-    "normalizer": lambda rng, shape, axis, dtype: None,
+    "normalizer": _none,
     "index": _index,
     "dense": _distributions,
+    "picked": _index,
+    "sequence": _index,
+    "activation": _none,
+    "binary": _yes_or_no,
 }
 
 #: Family -> the options of ours that its calls are given.
@@ -68,6 +81,10 @@ OPTIONS = {
     "normalizer": ("axis",),
     "index": ("axis", "reduction"),
     "dense": ("axis", "reduction"),
+    "picked": ("axis", "reduction"),
+    "sequence": (),
+    "activation": (),
+    "binary": ("reduction",),
 }
 
 
@@ -79,10 +96,22 @@ def make_job(
     grad: bool = False,
     threads: int = 1,
 ) -> Job:
+    family = FUNCTIONS[function]
+    if family == "sequence":  # (batch, time, classes)
+        if len(shape) != 2:
+            raise NotImplementedError(f"{function} takes rows of classes")
+        steps = math.gcd(shape[0], 16)
+        shape = (shape[0] // steps, steps, shape[1])
     rng = np.random.default_rng(20240607)
     narrow = numpy_dtype(dtype)
-    x = _drawn(shape, lambda s: rng.standard_normal(s, dtype=np.float32).astype(narrow, copy=False))
-    labels = LABELS[FUNCTIONS[function]](rng, shape, axis, narrow)
+
+    def draw(shape):
+        if function == "binary_cross_entropy":  # probabilities, also after rounding
+            return rng.uniform(0.01, 0.99, shape)
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    x = _drawn(shape, draw, narrow)
+    labels = LABELS[family](rng, shape, axis, narrow)
     return Job(function, grad, axis, dtype, threads, x, labels)
 
 
@@ -115,7 +144,7 @@ def ours(job: Job, mode: str = "given") -> Callable[[], Any]:
         raise NotImplementedError(f"this commit has no {name}")
     if job.grad and mode != "fresh":
         options["grad_out"] = job.x if mode == "in place" else np.empty_like(job.x)
-    if family == "normalizer" and job.function != "logsumexp":
+    if job.labels is None and job.function != "logsumexp":
         options["out"] = np.empty_like(job.x)
     return functools.partial(getattr(fx, name), *arguments, **options)
 
@@ -144,6 +173,12 @@ def _torch(job: Job, how: str) -> Any:
         "logsumexp": lambda x: torch.logsumexp(x, axis),
         "softmax": lambda x: F.softmax(x, axis),
         "log_softmax": lambda x: F.log_softmax(x, axis),
+        "nll_loss": lambda x: F.nll_loss(x, labels),
+        "sequence_loss": lambda x: F.cross_entropy(x.flatten(0, 1), labels.flatten()),
+        "sigmoid": torch.sigmoid,
+        "log_sigmoid": F.logsigmoid,
+        "sigmoid_cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, labels),
+        "binary_cross_entropy": lambda x: F.binary_cross_entropy(x, labels),
     }
     if job.function not in functions:
         return None
@@ -195,6 +230,12 @@ def _jax(job: Job) -> Any:
         "logsumexp": lambda x, y: jax.nn.logsumexp(x, axis=axis),
         "softmax": lambda x, y: jax.nn.softmax(x, axis=axis),
         "log_softmax": lambda x, y: jax.nn.log_softmax(x, axis=axis),
+        "nll_loss": lambda x, y: -jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).mean(),
+        "sequence_loss": lambda x, y: optax.softmax_cross_entropy_with_integer_labels(x, y).mean(),
+        "sigmoid": lambda x, y: jax.nn.sigmoid(x),
+        "log_sigmoid": lambda x, y: jax.nn.log_sigmoid(x),
+        "sigmoid_cross_entropy": lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).mean(),
+        "binary_cross_entropy": lambda x, y: -(y * jnp.log(x) + (1 - y) * jnp.log1p(-x)).mean(),
     }
     if job.function not in functions:
         return None
@@ -229,6 +270,17 @@ def _tensorflow(job: Job) -> Any:
         "logsumexp": lambda x: tf.reduce_logsumexp(x, axis=job.axis),
         "softmax": lambda x: tf.nn.softmax(x, axis=job.axis),
         "log_softmax": lambda x: tf.nn.log_softmax(x, axis=job.axis),
+        "sequence_loss": lambda x: tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=x)
+        ),
+        "sigmoid": tf.nn.sigmoid,
+        "log_sigmoid": tf.math.log_sigmoid,
+        "sigmoid_cross_entropy": lambda x: tf.reduce_mean(
+            tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=x)
+        ),
+        "binary_cross_entropy": lambda x: tf.reduce_mean(
+            tf.keras.losses.binary_crossentropy(labels, x)
+        ),
     }
     if job.function not in functions:
         return None
@@ -249,21 +301,25 @@ def _tensorflow(job: Job) -> Any:
 
 
 def _sklearn(job: Job) -> Any:
-    from sklearn._loss.loss import HalfMultinomialLoss
+    from sklearn._loss.loss import HalfBinomialLoss, HalfMultinomialLoss
 
-    sparse = job.function == "sparse_softmax_cross_entropy"
-    if not sparse or job.x.ndim != 2 or job.dtype not in ("float32", "float64"):
+    if job.dtype not in ("float32", "float64"):
         return None
-    loss = HalfMultinomialLoss(n_classes=job.x.shape[1])
-    y = job.labels.astype(job.x.dtype)
-    rows = len(y)
+    if job.function == "sparse_softmax_cross_entropy" and job.x.ndim == 2:
+        loss = HalfMultinomialLoss(n_classes=job.x.shape[1])
+        x, y = job.x, job.labels.astype(job.x.dtype)
+    elif job.function == "sigmoid_cross_entropy":
+        loss = HalfBinomialLoss()
+        x, y = job.x.reshape(-1), job.labels.reshape(-1)
+    else:
+        return None
     if not job.grad:
-        return lambda: loss.loss(y, job.x, n_threads=job.threads).mean()
+        return lambda: loss.loss(y, x, n_threads=job.threads).mean()
 
     def call():
-        values, grad = loss.loss_gradient(y, job.x, n_threads=job.threads)
-        grad /= rows  # of the mean, as the others return it
-        return values.mean(), grad
+        values, grad = loss.loss_gradient(y, x, n_threads=job.threads)
+        grad /= len(y)  # of the mean, as the others return it
+        return values.mean(), grad.reshape(job.x.shape)
 
     return call
 
@@ -273,74 +329,115 @@ def _scipy(job: Job) -> Any:
 
     if job.dtype not in ("float32", "float64"):
         return None
-    return _with_normalizers(job, job.x, special.logsumexp, special.softmax, special.log_softmax)
+    return _around(special, job, job.x)
 
 
-def _by_hand(job: Job) -> Any:
-    """The formulas as they are written in NumPy by someone who knows of overflow.
+class _Hand:
+    """SciPy's functions as written in NumPy by someone who knows of overflow."""
 
-    Half inputs are widened first, and the gradient narrowed.
-    """
-
+    @staticmethod
     def logsumexp(x, axis):
         m = x.max(axis=axis, keepdims=True)
         return (m + np.log(np.exp(x - m).sum(axis=axis, keepdims=True))).squeeze(axis)
 
+    @staticmethod
     def softmax(x, axis):
         e = np.exp(x - x.max(axis=axis, keepdims=True))
         return e / e.sum(axis=axis, keepdims=True)
 
+    @staticmethod
     def log_softmax(x, axis):
         d = x - x.max(axis=axis, keepdims=True)
         return d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
 
+    @staticmethod
+    def expit(x):
+        e = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1, e) / (1 + e)
+
+    @staticmethod
+    def log_expit(x):
+        return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+def _by_hand(job: Job) -> Any:
+    """Half inputs are widened in the call, and a gradient narrowed."""
     if job.dtype in ("float32", "float64"):
-        return _with_normalizers(job, job.x, logsumexp, softmax, log_softmax)
+        return _around(_Hand, job, job.x)
+    if _around(_Hand, job, job.x) is None:
+        return None
 
     def call():
-        wide = _with_normalizers(job, job.x.astype(np.float32), logsumexp, softmax, log_softmax)
-        if wide is None:
-            return None
-        result = wide()
+        result = _around(_Hand, job, job.x.astype(np.float32))()
         return (result[0], result[1].astype(job.x.dtype)) if job.grad else result
 
     return call
 
 
-def _with_normalizers(job: Job, x: Any, logsumexp: Any, softmax: Any, log_softmax: Any) -> Any:
-    """Losses by the obvious formula around somebody's normalisers."""
+def _around(special: Any, job: Job, x: Any) -> Any:
+    """The obvious formulas around somebody's normalisers."""
     axis, labels = job.axis, job.labels
     rows = x.size // x.shape[axis]
 
-    def picked(a):
+    def at_labels(a):
         return np.take_along_axis(a, np.expand_dims(labels, axis), axis)
 
     def index():
-        return (logsumexp(x, axis=axis) - picked(x).squeeze(axis)).mean()
+        return (special.logsumexp(x, axis=axis) - at_labels(x).squeeze(axis)).mean()
 
     def index_grad():
-        grad = softmax(x, axis=axis)
-        of_label = picked(grad)
+        grad = special.softmax(x, axis=axis)
+        of_label = at_labels(grad)
         value = -np.log(of_label).mean()
         np.put_along_axis(grad, np.expand_dims(labels, axis), of_label - 1, axis)
         grad /= rows
         return value, grad
 
     def dense():
-        return -(labels * log_softmax(x, axis=axis)).sum() / rows
+        return -(labels * special.log_softmax(x, axis=axis)).sum() / rows
 
     def dense_grad():
-        logp = log_softmax(x, axis=axis)
+        logp = special.log_softmax(x, axis=axis)
         return -(labels * logp).sum() / rows, (np.exp(logp) - labels) / rows
 
+    def picked():
+        return -at_labels(x).mean()
+
+    def picked_grad():
+        grad = np.zeros_like(x)
+        np.put_along_axis(grad, np.expand_dims(labels, axis), -1 / rows, axis)
+        return picked(), grad
+
+    def logits():
+        return ((1 - labels) * x - special.log_expit(x)).mean()
+
+    def logits_grad():
+        return logits(), (special.expit(x) - labels) / x.size
+
+    def probabilities():
+        return -(labels * np.log(x) + (1 - labels) * np.log1p(-x)).mean()
+
+    def probabilities_grad():
+        return probabilities(), (x - labels) / (x * (1 - x)) / x.size
+
     return {
-        ("logsumexp", False): lambda: logsumexp(x, axis=axis),
-        ("softmax", False): lambda: softmax(x, axis=axis),
-        ("log_softmax", False): lambda: log_softmax(x, axis=axis),
+        ("logsumexp", False): lambda: special.logsumexp(x, axis=axis),
+        ("softmax", False): lambda: special.softmax(x, axis=axis),
+        ("log_softmax", False): lambda: special.log_softmax(x, axis=axis),
         ("sparse_softmax_cross_entropy", False): index,
         ("sparse_softmax_cross_entropy", True): index_grad,
         ("softmax_cross_entropy", False): dense,
         ("softmax_cross_entropy", True): dense_grad,
+        ("nll_loss", False): picked,
+        ("nll_loss", True): picked_grad,
+        ("sequence_loss", False): index,
+        ("sequence_loss", True): index_grad,
+        ("sigmoid", False): lambda: special.expit(x),
+        ("log_sigmoid", False): lambda: special.log_expit(x),
+        ("sigmoid_cross_entropy", False): logits,
+        ("sigmoid_cross_entropy", True): logits_grad,
+        ("binary_cross_entropy", False): probabilities,
+        ("binary_cross_entropy", True): probabilities_grad,
     }.get((job.function, job.grad))
 
 

@@ -13,7 +13,19 @@ FUNCTIONS = {
     "log_softmax": "normalizer",
     "sparse_softmax_cross_entropy": "index",
     "softmax_cross_entropy": "dense",
+    "nll_loss": "picked",
+    "sequence_loss": "sequence",
+    "sigmoid": "activation",
+    "log_sigmoid": "activation",
+    "sigmoid_cross_entropy": "binary",
+    "binary_cross_entropy": "binary",
 }
+
+
+def of(*families: str) -> tuple[str, ...]:
+    """The functions of some families."""
+    return tuple(name for name, family in FUNCTIONS.items() if family in families)
+
 
 #: Name -> (shape of the logits, class axis).
 WORKLOADS = {
@@ -28,13 +40,24 @@ WORKLOADS = {
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
-#: "workload dtype": all workloads in float32, the other dtypes once within the caches and
-#: once beyond.  The full product would take half an hour per backend and say little more.
+#: "workload dtype" for the functions that go through whole rows: all workloads in float32,
+#: the other dtypes once within the caches and once beyond.  The full product takes an hour
+#: and says little more.
 CASES = tuple(
     f"{workload} {dtype}"
     for workload in WORKLOADS
     for dtype in DTYPES
     if dtype == "float32" or workload in ("4096x1000", "256x128256")
+)
+
+#: For the functions that share those loops, or have no classes: tiny, within, beyond.
+FEW_CASES = (
+    "32x10 float32",
+    "4096x1000 float16",
+    "4096x1000 bfloat16",
+    "4096x1000 float32",
+    "4096x1000 float64",
+    "256x128256 float32",
 )
 
 #: Where memory is counted: one with rows, one with the class axis inside.
@@ -63,6 +86,3 @@ IN_ERROR_TABLE = dict.fromkeys(BACKENDS) | {
     "JAX": "JAX",
     "TensorFlow": "TensorFlow",
 }
-
-LOSSES = tuple(name for name, family in FUNCTIONS.items() if family != "normalizer")
-NORMALIZERS = tuple(name for name, family in FUNCTIONS.items() if family == "normalizer")

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 from .contenders import prepare
-from .frozen import CONTENDERS, LARGE, LOSSES, PEERS
+from .frozen import CONTENDERS, LARGE, PEERS, of
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -27,7 +27,7 @@ class _Memory:
     version = "1"
     timeout = 300
     param_names = ("function", "contender", "workload")
-    params = (LOSSES, CONTENDERS, LARGE)
+    params = (of("index", "dense", "picked", "sequence", "binary"), CONTENDERS, LARGE)
     grad = False
 
     def setup(self, function, contender, workload):

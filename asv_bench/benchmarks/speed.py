@@ -4,7 +4,7 @@ import functools
 import time
 
 from .contenders import prepare
-from .frozen import CASES, CONTENDERS, LOSSES, NORMALIZERS
+from .frozen import CASES, CONTENDERS, FEW_CASES, of
 
 #: asv runs ``setup`` before each sample; the arrays are made once in a process.
 prepared = functools.lru_cache(maxsize=1)(prepare)
@@ -43,20 +43,38 @@ class _Speed:
 class Normalizer(_Speed):
     """Into a given array, where the result is one."""
 
-    params = (NORMALIZERS, CONTENDERS, CASES)
+    params = (of("normalizer"), CONTENDERS, CASES)
     time_forward = _Speed.run
 
 
 class Loss(_Speed):
     """The mean loss."""
 
-    params = (LOSSES, CONTENDERS, CASES)
+    params = (of("index", "dense"), CONTENDERS, CASES)
     time_forward = _Speed.run
 
 
 class LossWithGrad(_Speed):
     """The mean loss and its gradient; ours into a given array, a peer's where it likes."""
 
-    params = (LOSSES, CONTENDERS, CASES)
+    params = (of("index", "dense"), CONTENDERS, CASES)
+    grad = True
+    time_gradient = _Speed.run
+
+
+class Activation(_Speed):
+    """Into a given array."""
+
+    params = (of("activation"), CONTENDERS, FEW_CASES)
+    time_forward = _Speed.run
+
+
+class OtherLoss(_Speed):
+    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
+    time_forward = _Speed.run
+
+
+class OtherLossWithGrad(_Speed):
+    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
     grad = True
     time_gradient = _Speed.run

@@ -502,6 +502,14 @@ def prepare(
     return job, call
 
 
+def warm(call: Callable[[], Any]) -> None:
+    """The first call, untimed; it finds out whether the backend has the kernel."""
+    try:
+        call()
+    except AttributeError as error:  # of a commit between a loss and its kernel
+        raise NotImplementedError(str(error)) from None
+
+
 _folders: list[Any] = []  # kept until the process ends
 
 

@@ -10,8 +10,8 @@ import gc
 import math
 from pathlib import Path
 
-from .contenders import prepare
-from .frozen import CONTENDERS, LARGE, PEERS, of
+from .contenders import prepare, warm
+from .frozen import BACKENDS, CONTENDERS, LARGE, PEERS, of
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -32,6 +32,8 @@ class _Memory:
 
     def setup(self, function, contender, workload):
         self.job, self.call = prepare(contender, function, workload, "float32", self.grad)
+        if contender in BACKENDS:
+            warm(self.call)
 
     def peak(self, *parameters):
         self.call()

@@ -3,7 +3,7 @@
 import functools
 import time
 
-from .contenders import prepare
+from .contenders import prepare, warm
 from .frozen import CASES, CONTENDERS, FEW_CASES, of
 
 #: asv runs ``setup`` before each sample; the arrays are made once in a process.
@@ -32,7 +32,7 @@ class _Speed:
         batch = max(1, ELEMENTS // job.x.size)
         self.batch = range(batch)
         self.timer = lambda: time.perf_counter() / batch
-        self.call()
+        warm(self.call)
 
     def run(self, *parameters):
         call = self.call

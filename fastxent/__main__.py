@@ -302,6 +302,14 @@ def refuse(why: object) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    try:
+        return run(argv)
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(argv: list[str] | None) -> int:
+    """What `main` does, unless Ctrl-C ends it."""
     arguments = parser().parse_args(argv)
     if arguments.command == "info":
         fx.show_config()
@@ -313,8 +321,6 @@ def main(argv: list[str] | None = None) -> int:
             return refuse(f"{error.filename}: {error.strerror}" if error.filename else error)
         except (ValueError, TypeError, IndexError) as error:
             return refuse(error)
-        except KeyboardInterrupt:
-            return 130
         return 0
     return check_everything()
 

@@ -12,11 +12,11 @@ Logits of a dtype of kind ``V`` are bfloat16, by that name or raw, as 2-byte voi
 A row's statistics, the columns of ``stats``, are all that its loss needs and can be
 merged from pieces of the row: the maximum ``m``; ``rest = sum exp(x_k - m)`` over all
 classes but one maximum; ``weight = sum c_k``, ``gap = sum c_k (m - x_k)`` and the number
-of non-zero ``c_k`` (written in phase ``ALL`` too where ``stats`` is given; those of
-absent rows mean nothing), where ``c`` are the coefficients of the classes in the loss (the
+of non-zero ``c_k``, where ``c`` are the coefficients of the classes in the loss (the
 class weights of smoothed index labels, the weighted and smoothed dense labels).
 With ``d = m - x`` and ``r = log1p(rest)``, ``lse - x_k = d_k + r``: both are >= 0 and
-nothing cancels, however confident the row.
+nothing cancels, however confident the row.  ``stats`` given in phase ``ALL`` are written
+too; those of absent rows mean nothing.
 """
 
 from collections.abc import Callable, Iterator

@@ -14,11 +14,12 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import generate
+from docutils import nodes
 
 import fastxent as fx
 
 # Before Sphinx looks for pages: those of the public names and the tables are made here.
-generate.main(HERE / "generated")
+generate.main()
 
 project = "fastxent"
 author = "The fastxent developers"
@@ -28,7 +29,7 @@ language = "en"
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "generated/tables", "generated/static"]
+exclude_patterns = ["_build", "generated"]
 nitpicky = True
 default_role = "py:obj"
 add_module_names = False
@@ -74,3 +75,16 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {"index": [], "quickstart": []}
+
+
+def trim(app, doctree, name):
+    """Drop the blank line that a doctest in Markdown needs before its closing fence."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext().rstrip()
+        block.children = [nodes.Text(text)]
+        block.rawsource = text
+
+
+def setup(app):
+    """Register the above."""
+    app.connect("doctree-resolved", trim)

@@ -1,9 +1,9 @@
 """Make the pages and tables that follow from the package: run by ``conf.py``.
 
-``generated/api/NAME.rst``   one page for each public name
-``generated/api/index.md``   the list of them, in the groups of their modules
-``generated/tables/*.md``    tables of the registry, included by pages in ``reference/``
-``generated/static/``        what is copied into the site as it is: MathJax
+``reference/api/NAME.rst``  one page for each public name
+``reference/api/index.md``  the list of them, in the groups of their modules
+``generated/*.md``          tables of the registry, included by pages in ``reference/``
+``generated/static/``       what is copied into the site as it is: MathJax
 
 Every cell is either a datum of the package or the outcome of a call made here.
 """
@@ -11,6 +11,7 @@ Every cell is either a datum of the package or the outcome of a call made here.
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import shutil
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def api_index() -> str:
     for title, names in groups().items():
         lines = ([reference(name), summary(name)] for name in names)
         parts.append(f"## {title}\n\n{table(['Name', 'What it is'], lines)}")
-    toc = "\n".join(sorted(fx.__all__, key=lambda n: n.strip("_")))
+    toc = "\n".join(itertools.chain.from_iterable(groups().values()))
     parts.append(f"```{{toctree}}\n:hidden:\n\n{toc}\n```\n")
     return "\n".join(parts)
 
@@ -194,7 +195,7 @@ def support_tables() -> dict[str, str]:
     backends = table(
         ["Backend", "Here", "Why"],
         [
-            [f"`{name}`", ", ".join(isas) or "no", reason]
+            [f"`{name}`", ", ".join(isas) or "yes" if isas else "no", reason]
             for name in _backends.BACKENDS
             for isas, reason in [_backends.probe(name)]
         ],
@@ -226,14 +227,10 @@ def formulas() -> str:
 
 
 def options() -> str:
-    """Which function takes which option."""
-    names = list(dict.fromkeys(o for spec in SPECS.values() for o in spec.options))
+    """The options of each function."""
     return table(
-        ["Option", *(reference(name) for name in SPECS)],
-        [
-            [f"`{o}`", *("yes" if o in spec.options else "" for spec in SPECS.values())]
-            for o in names
-        ],
+        ["Function", "Options"],
+        [[reference(s.name), ", ".join(f"`{o}`" for o in s.options)] for s in SPECS.values()],
     )
 
 
@@ -244,7 +241,8 @@ def budget(b: Any) -> str:
     """A budget in words."""
     text = f"{b.ulp:g}" + (" + *d*" if b.per_gap else "") + " ulp"
     if b.floor32 or b.floor64:
-        return f"{text}, or {b.floor32:g} ({b.floor64:g}) x {bars(b.floor_of)}"
+        floors = f"{b.floor32:g} ({b.floor64:g})".replace("e-0", "e-")
+        return f"{text}, or {floors} x {bars(b.floor_of)}"
     return text + (f" ({bars(b.floor_of)})" if b.floor_of else "")
 
 
@@ -329,14 +327,15 @@ def write(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def main(target: Path) -> None:
+def main() -> None:
     """Make everything."""
-    for old in target.glob("api/*.rst"):
+    api, generated = HERE / "reference" / "api", HERE / "generated"
+    for old in api.glob("*.rst"):
         if old.stem not in fx.__all__:
             old.unlink()
     for name in fx.__all__:
-        write(target / "api" / f"{name}.rst", page(name))
-    write(target / "api" / "index.md", api_index())
+        write(api / f"{name}.rst", page(name))
+    write(api / "index.md", api_index())
     tables = {
         "formulas": formulas(),
         "options": options(),
@@ -345,5 +344,5 @@ def main(target: Path) -> None:
         **support_tables(),
     }
     for name, text in tables.items():
-        write(target / "tables" / f"{name}.md", text)
-    mathjax(target / "static" / "mathjax")
+        write(generated / f"{name}.md", text)
+    mathjax(generated / "static" / "mathjax")

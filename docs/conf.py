@@ -31,6 +31,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_pars
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "generated"]
 nitpicky = True
+numfig = True  # numbers equations by page where pages are numbered: those of the formulas
 default_role = "py:obj"
 add_module_names = False
 toc_object_entries = False
@@ -50,8 +51,9 @@ mathjax3_config = mathjax4_config = {
     "options": {"enableMenu": False},  # its parts are not in the site
     "tex": {
         "macros": {
-            "lse": r"\operatorname{lse}",
-            "softmax": r"\operatorname{softmax}",
+            "lse": r"\mathrm{lse}",
+            "logp": r"\mathrm{log1p}",
+            "softmax": r"\mathrm{softmax}",
         }
     },
 }
@@ -60,6 +62,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastxent"
 html_static_path = ["_static", "generated/static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

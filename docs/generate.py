@@ -291,7 +291,7 @@ def special() -> str:
     """What the softmax family gives for each special case."""
 
     def cell(values: Any) -> str:
-        return "`" + ", ".join(number(v) for v in np.ravel(values)) + "`"
+        return "`" + ",\N{NO-BREAK SPACE}".join(number(v) for v in np.ravel(values)) + "`"
 
     lines = []
     for case, x, chosen in SPECIAL:

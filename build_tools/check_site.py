@@ -33,6 +33,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag refers to."""
         found = {name: value or "" for name, value in attrs}
         self.anchors |= {found[name] for name in ("id", "name") if name in found}
         if tag == "a" and "href" in found:
@@ -123,7 +124,7 @@ def check_browser(site: Path, executable: str) -> Iterator[str]:
                 tab.goto(base + here, wait_until="load")
                 found = tab.evaluate(MEASURE)
                 formulas += found["rendered"]
-                problems += [f"requests {url}" for url in requests if not url.startswith(base)]
+                problems.extend(f"requests {url}" for url in requests if not url.startswith(base))
                 if found["rendered"] != found["formulas"] or found["broken"]:
                     problems.append(f"formulas: {found}")
                 if found["wider"] > 0:

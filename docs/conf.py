@@ -13,10 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import generate
-from docutils import nodes
+import generate  # noqa: E402 - beside this file
+from docutils import nodes  # noqa: E402
 
-import fastxent as fx
+import fastxent as fx  # noqa: E402
 
 # Before Sphinx looks for pages: those of the public names and the tables are made here.
 generate.main()

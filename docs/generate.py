@@ -183,10 +183,7 @@ def support_tables() -> dict[str, str]:
 
     functions = table(
         ["Function", *(f"`{word}`" for word in words)],
-        [
-            [reference(name), *(dtypes(of_function[name, word]) for word in words)]
-            for name in SPECS
-        ],
+        [[reference(name), *(dtypes(of_function[name, word]) for word in words)] for name in SPECS],
     )
     layouts = table(
         ["Layout of the logits", "dtypes", "how it is read"],

@@ -280,8 +280,8 @@ SPECIAL = (
 
 
 def number(value: float) -> str:
-    """Four digits, or the special value's name."""
-    return f"{value:.4g}".replace("-0", "0") if value == 0 else f"{value:.4g}"
+    """Three digits, or the special value's name."""
+    return f"{value + 0.0:.3g}"  # + 0.0: no sign on a zero
 
 
 def special() -> str:

@@ -89,6 +89,11 @@ MEASURE = """async () => {
         rendered: document.querySelectorAll(".math mjx-container").length,
         broken: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
         wider: document.documentElement.scrollWidth - window.innerWidth,
+        out: [...document.querySelectorAll("article *")].filter((part) =>
+            part.getBoundingClientRect().right > window.innerWidth + 1
+            && !part.closest("pre, .math, mjx-container, .pst-scrollable-table-container")
+            && part.checkVisibility()
+        ).map((part) => part.textContent.slice(0, 60)),
     };
 }"""
 
@@ -127,6 +132,7 @@ def check_browser(site: Path, executable: str) -> Iterator[str]:
                 problems.extend(f"requests {url}" for url in requests if not url.startswith(base))
                 if found["rendered"] != found["formulas"] or found["broken"]:
                     problems.append(f"formulas: {found}")
+                problems.extend(f"sticks out: {text}" for text in found["out"])
                 if found["wider"] > 0:
                     problems.append(f"is {found['wider']} pixels wider than the screen")
                 yield from (f"{here}, {screen}, {scheme}: {problem}" for problem in problems)

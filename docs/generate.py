@@ -281,7 +281,7 @@ SPECIAL = (
 
 def number(value: float) -> str:
     """Three digits, or the special value's name."""
-    return f"{value + 0.0:.3g}"  # + 0.0: no sign on a zero
+    return f"{value:.0f}" if value == np.rint(value) else f"{value:.3g}"
 
 
 def special() -> str:

@@ -32,6 +32,7 @@ from layouts import LAYOUTS, possible  # noqa: E402 - the layouts are data of th
 #: Titles of the groups of public names, by module; another module's title is its name.
 GROUPS = {
     "losses": "Losses",
+    "sequence": "Losses of sequences",
     "normalizers": "Normalisers",
     "settings": "Configuration",
 }
@@ -123,13 +124,16 @@ def dtype(name: str) -> np.dtype:
 
 def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
     """What a function gives for ``x``: values, then gradients, as one row of float64."""
-    parameters = list(inspect.signature(getattr(fx, name)).parameters)
+    spec, parameters = SPECS[name], list(inspect.signature(getattr(fx, name)).parameters)
+    if spec.family == "sequence":  # always over batch, time and classes
+        x, axis = np.moveaxis(x, axis, -1), -1
+        x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
     if "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:
         shape = x.shape
-        if SPECS[name].family == "index":
+        if spec.has_classes and spec.family != "dense":  # one class per row
             shape = tuple(np.delete(shape, axis))
         labels = np.arange(np.prod(shape, dtype=int)).reshape(shape) % 2
         results = getattr(fx, f"{name}_with_grad")(x, labels, **options)
@@ -219,7 +223,7 @@ def bars(text: str) -> str:
 
 def formulas() -> str:
     """The formula and domain of each function."""
-    lines = ([reference(s.name), f"`{bars(s.formula)}`", s.domain] for s in SPECS.values())
+    lines = ([reference(s.name), f"`{bars(s.formula)}`", bars(s.domain)] for s in SPECS.values())
     return table(["Function", "Formula", "Domain"], lines)
 
 

@@ -90,8 +90,10 @@ MEASURE = """async () => {
         broken: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
         wider: document.documentElement.scrollWidth - window.innerWidth,
         out: [...document.querySelectorAll("article *")].filter((part) =>
-            part.getBoundingClientRect().right > window.innerWidth + 1
-            && !part.closest("pre, .math, mjx-container, .pst-scrollable-table-container")
+            !part.childElementCount
+            && part.getBoundingClientRect().right > window.innerWidth + 1
+            && !part.closest(
+                ".headerlink, pre, .math, mjx-container, .pst-scrollable-table-container")
             && part.checkVisibility()
         ).map((part) => part.textContent.slice(0, 60)),
     };

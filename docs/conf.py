@@ -65,6 +65,7 @@ html_css_files = ["site.css"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_copy_source = False
+html_use_index = False  # the list of functions is one
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,

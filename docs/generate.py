@@ -288,12 +288,22 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value == np.rint(value) else f"{value:.3g}"
 
 
+def cell(values: Any) -> str:
+    """One value, or those of a row."""
+    return "`" + ",\N{NO-BREAK SPACE}".join(number(v) for v in np.ravel(values)) + "`"
+
+
+def special_entries() -> str:
+    """What the sigmoid family gives for each special logit and label."""
+    lines = []
+    for x, z in itertools.product((INF, -INF, NAN, 1000.0, -1000.0), (0.0, 1.0)):
+        loss, grad = fx.sigmoid_cross_entropy_with_grad(x, z)
+        lines.append(map(cell, (x, z, fx.sigmoid(x), fx.log_sigmoid(x), loss, grad)))
+    return table(["$x$", "$z$", "$p$", "$\\log p$", "loss", "gradient"], lines)
+
+
 def special() -> str:
     """What the softmax family gives for each special case."""
-
-    def cell(values: Any) -> str:
-        return "`" + ",\N{NO-BREAK SPACE}".join(number(v) for v in np.ravel(values)) + "`"
-
     lines = []
     for case, x, chosen in SPECIAL:
         mask = {k: v for k, v in chosen.items() if k == "where"}
@@ -342,6 +352,7 @@ def main() -> None:
         "options": options(),
         "budgets": budgets(),
         "special": special(),
+        "special_entries": special_entries(),
         **support_tables(),
     }
     for name, text in tables.items():

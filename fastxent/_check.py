@@ -256,3 +256,21 @@ def _is_same(a: Array, b: Array) -> bool:
         and a.shape == b.shape
         and a.dtype == b.dtype
     )
+
+
+def floating(name: str, x: Any, hint: str = "") -> Array:
+    """An array of a float dtype, for functions that do not take integers."""
+    x = np.asarray(x)
+    types = _float_types(x.dtype)
+    if types is None or x.dtype.kind in "biu":
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64; got {x.dtype}{hint}"
+        )
+    return x
+
+
+def real(name: str, a: Any) -> Array:
+    """An array of real numbers of any dtype."""
+    a = np.asarray(a)
+    _real(name, a)
+    return a

@@ -1,0 +1,33 @@
+"""What both peers' signatures need around a call: dtypes, axes and classes that are not there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from .. import _check
+
+Array = np.ndarray[Any, Any]
+
+
+def cast(value: Any, dtype: Any) -> Any:
+    """Return a loss in the dtype that the peer returns; beyond its range it is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(value).astype(dtype, copy=False)[()]
+
+
+def normalized(function: Callable[..., Any], x: Array, axis: Any) -> Array:
+    """Return softmax or log_softmax along an axis that may be empty."""
+    axis = normalize_axis_index(axis, x.ndim)
+    return np.empty_like(x) if x.size == 0 else function(x, axis)
+
+
+def softmax_loss(
+    function: Callable[..., Any], x: Array, y: Array, axis: int, reduction: str, **options: Any
+) -> Any:
+    """Return a loss over a class axis that may be empty: nothing to choose from costs nothing."""
+    if x.shape[axis] == 0 and (y.shape == x.shape or y.size == 0):
+        losses = np.zeros(_check.without(x.shape, axis), x.dtype)
+        return {"none": losses, "mean": x.dtype.type(np.nan)}.get(reduction, x.dtype.type(0))
+    return function(x, y, axis=axis, reduction=reduction, **options)

@@ -31,8 +31,9 @@ _PARALLEL = 1 << 18
 #: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
 _STREAM_BYTES = 12 << 20
 
-#: Elements of a label gradient computed at once.
+#: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
+_TOGETHER = 8
 
 
 #: Room for the exponentials of a row (or of a few), so that its gradient need not compute
@@ -281,23 +282,12 @@ def loss(
 
     # The labels alone: their range, and what the means divide by.  Nothing is written before.
     size = math.prod(shape)
-    weight, count = 0.0, 0
     if index:
-        # Kernels compare labels as signed 64-bit patterns; so must the one to ignore be.
-        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
-        for fold in folds:
-            for found in _label_pass(chosen, fold, w, pattern, num_classes, threads):
-                if not found[0]:
-                    raise _check.label_error(y, u, ignore, num_classes)
-                weight, count = weight + found[1], count + found[2]
+        pattern = _pattern(ignore)
+        weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
     else:
-        weight, count = float(size), size
-        if u is not None and not none:
-            weight, count = float(u.sum(dtype=np.float64)), int(np.count_nonzero(u))
-    denominator = {
-        "mean": weight, "size_mean": float(size), "nonzero_mean": float(count),
-    }.get(reduction, 1.0)  # fmt: skip
-
+        weight, count = (float(size), size) if none else weights(u, size)
+    denominator = _denominator(reduction, weight, size, count)
     scale = 1.0 / denominator if denominator else 0.0
     if g is not None and not none:
         scale, g = scale * float(g), None
@@ -323,15 +313,66 @@ def loss(
 
         sums = _run(folds, bind, threads, emit=with_grad)
 
-    if losses is not None:
-        result = losses[()] if given is None else given
-    else:
-        with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
-            result = value_type.type(sum(sums) / denominator if denominator else np.nan)
-        if given is not None:
-            given[()] = result
-            result = given
+    result = _result(losses, sums, denominator, value_type, given)
     return (result, grad) if with_grad else result
+
+
+def weights(u: Array | None, size: int) -> tuple[float, int]:
+    """The sum of the sample weights over all losses, and how many are not 0."""
+    if u is None:
+        return float(size), size
+    # A broadcast axis repeats its weights: one of each is enough to read.
+    once = u[tuple(slice(None) if stride else slice(1) for stride in u.strides)]
+    times = size // once.size if once.size else 0
+    return float(once.sum(dtype=np.float64)) * times, int(np.count_nonzero(once)) * times
+
+
+def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
+    means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
+    return means.get(reduction, 1.0)
+
+
+def _result(
+    losses: Array | None,
+    sums: list[float],
+    denominator: float,
+    value_type: Any,
+    given: Array | None,
+) -> Any:
+    """The losses, or their sum by the denominator, in the array that was given for it."""
+    if losses is not None:
+        return losses[()] if given is None else given
+    with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
+        result = value_type.type(sum(sums) / denominator if denominator else np.nan)
+    if given is None:
+        return result
+    given[()] = result
+    return given
+
+
+def _pattern(ignore: int | None) -> int | None:
+    """Kernels compare labels as signed 64-bit patterns; so must the one to ignore be."""
+    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+
+
+def _count(
+    chosen: _backends.Chosen,
+    folds: list[_Fold],
+    y: Array,
+    u: Array | None,
+    w: Array | None,
+    ignore: int | None,
+    num_classes: int,
+    threads: int,
+) -> tuple[float, int]:
+    """Check all labels; the sum of the weights of those that count, and their number."""
+    weight, count = 0.0, 0
+    for fold in folds:
+        for found in _label_pass(chosen, fold, w, _pattern(ignore), num_classes, threads):
+            if not found[0]:
+                raise _check.label_error(y, u, ignore, num_classes)
+            weight, count = weight + found[1], count + found[2]
+    return weight, count
 
 
 def _label_pass(
@@ -411,3 +452,328 @@ def _part(k: int, step: int, inner: int) -> tuple[Any, ...]:
 
 def _part_count(step: int, inner: int, outer: int) -> int:
     return -(-outer // step) if inner == 1 else outer * -(-inner // step)
+
+
+def picked(
+    log_probs: Any,
+    labels: Any,
+    axis: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    ignore_index: Any,
+    reduction: Any,
+    out: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+) -> Any:
+    """Minus the entry of each row that its label picks: a gather, and a scatter back."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+
+    x, value_type, array_type = _check.logits("log_probs", log_probs)
+    axis = _check.axis("log_probs", x, axis)
+    num_classes = x.shape[axis]
+    shape = _check.without(x.shape, axis)
+    y = _check.index_labels(labels, x, axis, "log_probs")
+    u = _check.broadcast("sample_weight", sample_weight, shape, "losses")
+    w = _check.class_weight(class_weight, num_classes)
+    ignore = _check.ignore_index(ignore_index, y.dtype)
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    given = _check.output("out", out, shape if none else (), value_type)
+    g = _check.upstream(upstream, shape if none else ())
+    dtypes = _array_dtypes(x, value_type, array_type)
+    grad = _check.output("grad_out", grad_out, x.shape, *dtypes)
+    _check.apart(
+        {"grad_out": grad, "out": given},
+        {"log_probs": x, "labels": y, "sample_weight": u, "class_weight": w, "upstream": g},
+        ("grad_out", "log_probs"),
+    )
+
+    losses = None
+    if none:
+        losses = np.empty(shape, value_type) if given is None else given
+    if with_grad and grad is None:
+        grad = np.empty(x.shape, array_type)
+    folds = _fold(axis, [x, grad], [u, g, losses, y]) if x.size else []
+    weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
+    denominator = _denominator(reduction, weight, math.prod(shape), count)
+    scale = 1.0 / denominator if denominator else 0.0
+    if g is not None and not none:
+        scale, g = scale * float(g), None
+
+    sums: list[float] = []
+    for fold in folds:
+        inner = fold.classed[0].shape[2] if fold.classed[0].ndim == 3 else 1
+        found = [0.0] * _part_count(_LABELS, inner, fold.classed[0].shape[0])
+
+        def work(k: int, fold: _Fold = fold, inner: int = inner, found: Any = found) -> None:
+            rows = _part(k, _LABELS, inner)
+            with np.errstate(all="ignore"):
+                found[k] = _pick(fold, rows, w, ignore, scale, None if g is None else fold.plain[1])
+
+        _threads.run(work, len(found), threads if x.size >= _PARALLEL else 1)
+        sums += found
+    result = _result(losses, sums, denominator, value_type, given)
+    return (result, grad) if with_grad else result
+
+
+def _pick(
+    fold: _Fold, rows: tuple[Any, ...], w: Array | None, ignore: int | None, scale: float, g: Any
+) -> float:
+    """Losses, their sum, and gradients of a few rows."""
+    plain: list[Any] = [a if a is None else a[rows] for a in fold.plain]
+    everything = (rows[0], slice(None), *rows[1:])
+    classed: list[Any] = [a if a is None else a[everything] for a in fold.classed]
+    (u, _, losses, y), (x, grad) = plain, classed
+    us = np.ones(y.shape) if u is None else u.astype(np.float64)
+    absent = us == 0
+    if ignore is not None:
+        absent |= y == ignore
+    y = np.where(absent, 0, y).astype(np.intp)
+    us = np.where(absent, 0.0, us if w is None else us * w[y].astype(np.float64))
+    at = np.expand_dims(y, 1)
+    entry = np.take_along_axis(x, at, 1).squeeze(1).astype(np.float64)
+    values = -_product(us, entry)
+    if losses is not None:
+        losses[...] = values
+    if grad is not None:
+        slope = scale * (1.0 if g is None else g[rows].astype(np.float64))
+        slope = -_product(slope, np.where(np.isnan(entry), _product(us, entry), us))
+        half = grad.dtype.itemsize == 2
+        grad[...] = 0
+        np.put_along_axis(
+            grad, at, np.expand_dims(slope.astype(np.float32) if half else slope, 1), 1
+        )
+    return float(values.sum())
+
+
+# ---- entries by themselves: no classes, no rows -----------------------------------------
+
+
+def _flat(arrays: list[Any]) -> Iterator[list[Any]]:
+    """See arrays of one shape (or None) as (outer, n), all folded alike and without a copy."""
+    x = arrays[0]
+    axes = [k for k in range(x.ndim) if x.shape[k] > 1]
+    axes.sort(key=lambda k: -abs(x.strides[k]))
+    present = [a for a in arrays if a is not None]
+    sizes: list[int] = []
+    for previous, k in zip([None, *axes], axes):
+        if previous is not None and all(
+            a.strides[previous] == a.strides[k] * a.shape[k] for a in present
+        ):
+            sizes[-1] *= x.shape[k]
+        else:
+            sizes.append(x.shape[k])
+    sizes = [1] * (2 - len(sizes)) + sizes
+    order = [k for k in range(x.ndim) if x.shape[k] == 1] + axes
+    folded = [a if a is None else a.transpose(order).reshape(sizes) for a in arrays]
+    for index in np.ndindex(*sizes[:-2]):
+        yield [a if a is None else a[index] for a in folded]
+
+
+def _run_entries(
+    arrays: list[Any], bind: Callable[..., Callable[..., None]], threads: int, sums: bool
+) -> list[float]:
+    """Run the kernel over all entries; the sums of the losses of the blocks, in order."""
+    size = arrays[0].size
+    if size < _PARALLEL:
+        threads = 1
+    folds = list(_flat(arrays))
+    each = size // len(folds)
+    blocks = -(-each // _BLOCK)
+    total = np.zeros(blocks * len(folds))
+    jobs = [
+        bind(*fold, total[k * blocks : (k + 1) * blocks] if sums else None)
+        for k, fold in enumerate(folds)
+    ]
+
+    def work(k: int) -> None:
+        k, block = divmod(k, blocks)
+        jobs[k](block * _BLOCK, min(each, (block + 1) * _BLOCK), block)
+
+    _threads.run(work, len(total), threads)
+    return total.tolist()
+
+
+def activate(kind: str, x: Any, out: Any) -> Any:
+    """The functions sigmoid or log_sigmoid of every entry."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+    x, value_type, array_type = _check.logits("x", x)
+    dtypes = _array_dtypes(x, value_type, array_type)
+    given = _check.output("out", out, x.shape, *dtypes)
+    _check.apart({"out": given}, {"x": x}, ("out", "x"))
+    result = np.empty(x.shape, array_type) if given is None else given
+    if x.size:
+        stream = _streams(result, x)
+
+        def bind(fx: Array, fout: Array, total: Any) -> Callable[..., None]:
+            return chosen.kernels.elements(
+                fx, None, None, None, None, 0.0, kind, None, None, fout, 1.0, stream
+            )
+
+        _run_entries([x, result], bind, threads, sums=False)
+    return result[()] if given is None else given
+
+
+def entries(
+    kind: str,
+    logits: Any,
+    labels: Any,
+    sample_weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    out: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+    labels_grad_out: Any = None,
+    pos_weight_grad_out: Any = None,
+) -> Any:
+    """Binary cross entropy of every entry, from ``kind``: "logits" or "probs"."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+
+    x, value_type, array_type = _check.logits(kind, logits)
+    z = _check.dense_labels(labels, x, kind)
+    u = _check.broadcast("sample_weight", sample_weight, x.shape, "losses")
+    pw = _check.broadcast("pos_weight", pos_weight, x.shape, "logits")
+    e = _check.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    given = _check.output("out", out, x.shape if none else (), value_type)
+    g = _check.upstream(upstream, x.shape if none else ())
+    dtypes = _array_dtypes(x, value_type, array_type)
+    grad = _check.output("grad_out", grad_out, x.shape, *dtypes)
+    labels_grad = _check.output("labels_grad_out", labels_grad_out, x.shape, *dtypes)
+    weight_grad = None
+    if pos_weight_grad_out is not None:
+        shape = _check.shape_of("pos_weight", "pos_weight_grad_out", pos_weight)
+        weight_grad = _check.output("pos_weight_grad_out", pos_weight_grad_out, shape, *dtypes)
+    outputs = {
+        "grad_out": grad, "out": given, "labels_grad_out": labels_grad,
+        "pos_weight_grad_out": weight_grad,
+    }  # fmt: skip
+    if any(a is not None for a in outputs.values()):
+        inputs = {kind: x, "labels": z, "sample_weight": u, "pos_weight": pw, "upstream": g}
+        _check.apart(outputs, inputs, ("grad_out", kind))
+
+    losses = None
+    if none:
+        losses = np.empty(x.shape, value_type) if given is None else given
+    if with_grad and grad is None:
+        grad = np.empty(x.shape, array_type)
+    weight, count = (float(x.size), x.size) if none else weights(u, x.size)
+    denominator = _denominator(reduction, weight, x.size, count)
+    scale = 1.0 / denominator if denominator else 0.0
+    if g is not None and not none:
+        scale, g = scale * float(g), None
+    if labels_grad is not None:
+        _entry_labels_gradient(kind, x, u, g, pw, (1.0 - e) * scale, labels_grad, threads)
+    if weight_grad is not None:
+        _weight_gradient(x, z, u, g, e, scale, weight_grad, threads)
+    sums: list[float] = []
+    if x.size:
+        stream = _streams(grad, x)
+
+        def bind(fx, fz, fu, fg, fpw, floss, fgrad, total) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+            return chosen.kernels.elements(
+                fx, fz, fu, fg, fpw, e, kind, floss, total, fgrad, scale, stream
+            )
+
+        sums = _run_entries([x, z, u, g, pw, losses, grad], bind, threads, sums=not none)
+    result = _result(losses, sums, denominator, value_type, given)
+    return (result, grad) if with_grad else result
+
+
+def _softplus(x: Array) -> tuple[Array, Array]:
+    """max(x, 0) and log1p(exp(-|x|)), whose sum is log(1 + exp(x))."""
+    return np.maximum(x, 0.0), np.log1p(np.exp(-np.abs(x)))
+
+
+def _product(coefficient: Any, value: Any) -> Any:
+    """A term; absent where its coefficient is 0."""
+    return np.where(coefficient == 0, 0.0, coefficient * value)
+
+
+def _boxes(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Cut an array of this shape into boxes of at most ``_SCRATCH`` entries."""
+    axis, size = len(shape), 1
+    while axis and size * shape[axis - 1] <= _SCRATCH:
+        axis -= 1
+        size *= shape[axis]
+    if axis == 0:
+        return [(slice(None),) * len(shape)]
+    step = _SCRATCH // size
+    return [
+        (*(slice(i, i + 1) for i in index), slice(k, k + step))
+        for index in np.ndindex(*shape[: axis - 1])
+        for k in range(0, shape[axis - 1], step)
+    ]
+
+
+def _wide(a: Array | None, box: Any) -> Any:
+    """Part of an optional array in float64; 1 where there is none."""
+    return 1.0 if a is None else a[box].astype(np.float64)
+
+
+def _entry_labels_gradient(
+    kind: str, x: Any, u: Any, g: Any, pw: Any, scale: float, out: Array, threads: int
+) -> None:
+    """Fill dL/dz = g (1-e) [pos_weight log(1 + exp(-x)) - log(1 + exp(x))].
+
+    In float64, and in the form in which only what is opposite by nature cancels.
+    """
+    boxes = _boxes(x.shape)
+
+    def work(k: int) -> None:
+        box = boxes[k]
+        with np.errstate(all="ignore"):
+            xs = x[box].astype(np.float64)
+            if kind == "probs":
+                xs = np.where((xs >= 0) & (xs <= 1), xs, np.nan)
+                middle = (xs > 0.25) & (xs < 0.75)
+                near = np.log1p((1 - 2 * xs) / xs)
+                slope = np.where(middle, near, np.log1p(-xs) - np.log(xs))
+            else:
+                weights = _wide(pw, box)
+                slope = -np.where(xs < 0, _product(weights, xs), xs)
+                slope = slope - _product(1 - weights, _softplus(xs)[1])
+            by = scale * _wide(u, box) * _wide(g, box)
+            out[box] = _product(by, slope)
+
+    _threads.run(work, len(boxes), threads)
+
+
+def _weight_gradient(
+    x: Any, z: Any, u: Any, g: Any, e: float, scale: float, out: Array, threads: int
+) -> None:
+    """Fill dL/dpos_weight = sum of g z' log(1 + exp(-x)) over the axes it is broadcast along."""
+    shape = (1,) * (x.ndim - out.ndim) + out.shape
+    summed = tuple(k for k in range(x.ndim) if shape[k] == 1)
+    sums = np.zeros(shape)
+    boxes = _boxes(x.shape)
+    parts: list[Any] = [None] * _TOGETHER
+
+    def work(k: int) -> None:
+        box = boxes[start + k]
+        with np.errstate(all="ignore"):
+            zs = _product(1.0 - e, z[box].astype(np.float64)) + e / 2
+            by = scale * _wide(u, box) * _wide(g, box)
+            cost = np.add(*_softplus(-x[box].astype(np.float64)))
+            parts[k] = _product(by, _product(zs, cost)).sum(axis=summed, keepdims=True)
+
+    for start in range(0, len(boxes), _TOGETHER):
+        few = boxes[start : start + _TOGETHER]
+        _threads.run(work, len(few), threads)
+        for box, part in zip(few, parts):
+            into = tuple(slice(None) if k in summed else b for k, b in enumerate(box))
+            sums[into] += part
+    with np.errstate(over="ignore"):
+        out[...] = sums.reshape(out.shape)

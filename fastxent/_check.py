@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._spec import REDUCTIONS
+from ._spec import AVERAGES, REDUCTIONS
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
@@ -38,7 +38,7 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
 
 
 def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
-    """The array, the dtype of losses and the dtype of arrays of the logits' shape."""
+    """The array, the dtype of losses and the dtype of arrays of its shape."""
     if type(x) is not np.ndarray:
         x = np.asarray(x)
     types = _float_types(x.dtype)
@@ -46,12 +46,12 @@ def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
         raise TypeError(
             f"{name} must be float16, bfloat16, float32, float64, integer or bool; got {x.dtype}"
         )
-    if x.ndim == 0:
-        raise ValueError(f"{name} must have at least one axis, the classes; got a scalar")
     return x, *types
 
 
 def axis(name: str, x: Array, value: Any) -> int:
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, the classes; got a scalar")
     try:
         axis = operator.index(value)
     except TypeError:
@@ -70,7 +70,7 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def index_labels(y: Any, x: Array, axis: int) -> Array:
+def index_labels(y: Any, x: Array, axis: int, name: str = "logits") -> Array:
     if type(y) is not np.ndarray:
         y = np.asarray(y)
         if y.size == 0:  # an empty list has no dtype of its own
@@ -87,18 +87,18 @@ def index_labels(y: Any, x: Array, axis: int) -> Array:
         )
     if y.shape != shape:
         raise ValueError(
-            f"labels must have shape {shape}, that of logits {x.shape} without axis {axis}; "
+            f"labels must have shape {shape}, that of {name} {x.shape} without axis {axis}; "
             f"got {y.shape}"
         )
     return y
 
 
-def dense_labels(q: Any, x: Array) -> Array:
+def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
     if type(q) is not np.ndarray:
         q = np.asarray(q)
     _real("labels", q)
     if q.shape != x.shape:
-        raise ValueError(f"labels must have the shape of logits, {x.shape}; got {q.shape}")
+        raise ValueError(f"labels must have the shape of {name}, {x.shape}; got {q.shape}")
     return q
 
 
@@ -141,6 +141,13 @@ def broadcast(name: str, a: Any, shape: tuple[int, ...], what: str) -> Array | N
         raise ValueError(
             f"{name} must broadcast to the shape of the {what}, {shape}; got {a.shape}"
         ) from None
+
+
+def shape_of(name: str, output: str, a: Any) -> tuple[int, ...]:
+    """The shape of the argument that an output is the gradient of."""
+    if a is None:
+        raise ValueError(f"{output} needs {name}; got {name}=None")
+    return np.shape(a)
 
 
 def class_weight(w: Any, num_classes: int) -> Array | None:
@@ -190,6 +197,32 @@ def reduction(value: Any) -> str:
             f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {value!r}"
         )
     return str(value)
+
+
+def average(value: Any) -> str | None:
+    if value not in AVERAGES:
+        raise ValueError(f"average must be one of {', '.join(map(repr, AVERAGES))}; got {value!r}")
+    return None if value is None else str(value)
+
+
+def sequence_shape(x: Array) -> tuple[int, int]:
+    if x.ndim != 3:
+        raise ValueError(f"logits must have shape (batch, time, symbols); got {x.shape}")
+    return x.shape[0], x.shape[1]
+
+
+def steps(logits: Any, targets: Any, weights: Any) -> list[tuple[Any, Any, Any]]:
+    """The arrays of each time step."""
+    lengths = {
+        name: len(a)
+        for name, a in {"logits": logits, "targets": targets, "weights": weights}.items()
+    }
+    if len(set(lengths.values())) > 1 or not lengths["logits"]:
+        raise ValueError(
+            "logits, targets and weights must be of one length, at least 1: a list over time of "
+            f"arrays; got {lengths}"
+        )
+    return list(zip(logits, targets, weights))
 
 
 def upstream(value: Any, shape: tuple[int, ...]) -> Array | None:

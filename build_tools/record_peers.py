@@ -55,7 +55,7 @@ def _by_example(logits, targets, weights, average_across_timesteps=True):
     if not len(logits) == len(targets) == len(weights):
         raise ValueError("Lengths of logits, weights, and targets must be the same")
     losses = [
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=x) * w
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.reshape(y, [-1]), logits=x) * w
         for x, y, w in zip(logits, targets, weights)
     ]
     total = tf.add_n(losses)
@@ -68,21 +68,53 @@ def _sequence(logits, targets, weights, average_across_timesteps=True, average_a
 
 
 PEERS = {
-    **{F + n: getattr(torch.nn.functional, n) for n in (
-        "softmax", "log_softmax", "nll_loss", "cross_entropy", "binary_cross_entropy",
-        "binary_cross_entropy_with_logits")},
-    **{M + n: getattr(torch.nn, n) for n in (
-        "Softmax", "LogSoftmax", "NLLLoss", "CrossEntropyLoss", "BCELoss", "BCEWithLogitsLoss")},
-    **{N + n: getattr(tf.nn, n) for n in (
-        "softmax", "log_softmax", "sigmoid", "sparse_softmax_cross_entropy_with_logits",
-        "softmax_cross_entropy_with_logits", "sigmoid_cross_entropy_with_logits",
-        "weighted_cross_entropy_with_logits")},
-    **{L + n: getattr(v1, n) for n in (
-        "sparse_softmax_cross_entropy", "softmax_cross_entropy", "sigmoid_cross_entropy",
-        "log_loss", "compute_weighted_loss")},
+    **{
+        F + n: getattr(torch.nn.functional, n)
+        for n in (
+            "softmax",
+            "log_softmax",
+            "nll_loss",
+            "cross_entropy",
+            "binary_cross_entropy",
+            "binary_cross_entropy_with_logits",
+        )
+    },
+    **{
+        M + n: getattr(torch.nn, n)
+        for n in (
+            "Softmax",
+            "LogSoftmax",
+            "NLLLoss",
+            "CrossEntropyLoss",
+            "BCELoss",
+            "BCEWithLogitsLoss",
+        )
+    },
+    **{
+        N + n: getattr(tf.nn, n)
+        for n in (
+            "softmax",
+            "log_softmax",
+            "sigmoid",
+            "sparse_softmax_cross_entropy_with_logits",
+            "softmax_cross_entropy_with_logits",
+            "sigmoid_cross_entropy_with_logits",
+            "weighted_cross_entropy_with_logits",
+        )
+    },
+    **{
+        L + n: getattr(v1, n)
+        for n in (
+            "sparse_softmax_cross_entropy",
+            "softmax_cross_entropy",
+            "sigmoid_cross_entropy",
+            "log_loss",
+            "compute_weighted_loss",
+        )
+    },
     S + "sequence_loss_by_example": _by_example,
     S + "sequence_loss": _sequence,
-}  # fmt: skip
+}
 
 
 # ---- calling a peer, and keeping what it says ------------------------------------------
@@ -169,6 +201,7 @@ class Recorder:
                 "machine": platform.machine(),
             },
             "signatures": {name: _signature(peer) for name, peer in PEERS.items()},
+            "reductions": {k: getattr(v1.Reduction, k) for k in vars(v1.Reduction) if k.isupper()},
             "arrays": arrays,
             "cases": self.cases,
         }
@@ -256,10 +289,16 @@ def torch_normalizers(record):
 def _special_rows(record, function, arguments):
     inf, nan = np.inf, np.nan
     rows = {
-        "one -inf": [0, -inf, 1], "all -inf": [-inf] * 3, "+inf": [0, inf, 1],
-        "two +inf": [0, inf, inf], "nan": [0, nan, 1], "nan and inf": [inf, nan, 1],
-        "large": [1000, -1000, 999], "confident": [0, -20, -25], "equal": [2, 2, 2],
-    }  # fmt: skip
+        "one -inf": [0, -inf, 1],
+        "all -inf": [-inf] * 3,
+        "+inf": [0, inf, 1],
+        "two +inf": [0, inf, inf],
+        "nan": [0, nan, 1],
+        "nan and inf": [inf, nan, 1],
+        "large": [1000, -1000, 999],
+        "confident": [0, -20, -25],
+        "equal": [2, 2, 2],
+    }
     for dtype in ("float32", "float64", "float16"):
         for name, row in rows.items():
             x = np.array([row, [1.0, 2.0, 3.0]]).astype(DTYPES[dtype])
@@ -285,8 +324,14 @@ def torch_index(record):
         record(F + "nll_loss", name, logp, y, **options)
         for e in (0.0, 0.1, 1.0) if kind in ("C", "NC") else (0.0, 0.1):
             more = {"label_smoothing": e} if e else {}
-            record(F + "cross_entropy", f"index-{name}" + (f"-e={e}" if e else ""), x, y,
-                   **options, **more)  # fmt: skip
+            record(
+                F + "cross_entropy",
+                f"index-{name}" + (f"-e={e}" if e else ""),
+                x,
+                y,
+                **options,
+                **more,
+            )
 
     x, y = _values((4, 5), "float32"), _index((4,), 5)
     w = _weight(5, "float32")
@@ -333,12 +378,26 @@ def torch_index(record):
                 np.zeros(0, np.int64),
                 **r,
             )
-            rec(f"infinite loss of weight 0-{reduction}", np.array([[0, -np.inf, 1], [1, 2, 3]], np.float32),
-                np.array([1, 0]), np.array([1, 0, 1], np.float32), **r)  # fmt: skip
-            rec(f"ignored nan row-{reduction}", np.array([[np.nan] * 3, [1, 2, 3]], np.float32),
-                np.array([-100, 0]), **r)  # fmt: skip
-            rec(f"weights cancel-{reduction}", logits[:2], np.array([0, 1]),
-                np.array([1, -1, 1, 1, 1], np.float32), **r)  # fmt: skip
+            rec(
+                f"infinite loss of weight 0-{reduction}",
+                np.array([[0, -np.inf, 1], [1, 2, 3]], np.float32),
+                np.array([1, 0]),
+                np.array([1, 0, 1], np.float32),
+                **r,
+            )
+            rec(
+                f"ignored nan row-{reduction}",
+                np.array([[np.nan] * 3, [1, 2, 3]], np.float32),
+                np.array([-100, 0]),
+                **r,
+            )
+            rec(
+                f"weights cancel-{reduction}",
+                logits[:2],
+                np.array([0, 1]),
+                np.array([1, -1, 1, 1, 1], np.float32),
+                **r,
+            )
         for dtype in ("int8", "int16", "int32", "uint8", "uint16", "bool", "float32", "float64"):
             rec(f"labels {dtype}", logits, y.astype(dtype))
         rec(
@@ -387,8 +446,15 @@ def torch_index(record):
     x3 = np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64)
     y3, w3 = np.array([2, 1, 0, 2]), np.array([1.0, 2, 3])
     for e, reduction in itertools.product((0.0, 0.1, 0.5, -0.5, 1.0, 1.5), REDUCTIONS):
-        record(F + "cross_entropy", f"index, weights 1 2 3, e={e}-{reduction}", x3, y3, w3,
-               label_smoothing=e, reduction=reduction)  # fmt: skip
+        record(
+            F + "cross_entropy",
+            f"index, weights 1 2 3, e={e}-{reduction}",
+            x3,
+            y3,
+            w3,
+            label_smoothing=e,
+            reduction=reduction,
+        )
     record(
         F + "cross_entropy", "index, positional to the end", x3, y3, w3, None, 1, None, "sum", 0.1
     )
@@ -396,13 +462,28 @@ def torch_index(record):
         ("float16", "bfloat16"), (0.0, 0.1), REDUCTIONS[1:]
     ):
         zeros = np.zeros((3000, 10), DTYPES[dtype])
-        record(F + "cross_entropy", f"3000 rows of zeros-{dtype}-e={e}-{reduction}", zeros,
-               np.zeros(3000, np.int64), reduction=reduction, label_smoothing=e)  # fmt: skip
+        record(
+            F + "cross_entropy",
+            f"3000 rows of zeros-{dtype}-e={e}-{reduction}",
+            zeros,
+            np.zeros(3000, np.int64),
+            reduction=reduction,
+            label_smoothing=e,
+        )
     for dtype in ("float16", "bfloat16", "float32"):
-        record(F + "cross_entropy", f"50000 classes-{dtype}-e=0.1", np.zeros((1, 50000), DTYPES[dtype]),
-               np.zeros(1, np.int64), label_smoothing=0.1)  # fmt: skip
-        record(F + "cross_entropy", f"50000 classes-{dtype}", np.zeros((1, 50000), DTYPES[dtype]),
-               np.full(1, 49999))  # fmt: skip
+        record(
+            F + "cross_entropy",
+            f"50000 classes-{dtype}-e=0.1",
+            np.zeros((1, 50000), DTYPES[dtype]),
+            np.zeros(1, np.int64),
+            label_smoothing=0.1,
+        )
+        record(
+            F + "cross_entropy",
+            f"50000 classes-{dtype}",
+            np.zeros((1, 50000), DTYPES[dtype]),
+            np.full(1, 49999),
+        )
     for label in (0, 1):
         for e in (0.0, 0.1):
             _special_rows(
@@ -418,11 +499,17 @@ def torch_index(record):
         init = {**init, "reduction": reduction}
         record(M + "NLLLoss", f"{name}-{reduction}", -np.abs(x), y, init=init)
         record(M + "CrossEntropyLoss", f"{name}-{reduction}", x, y, init=init)
-        record(M + "CrossEntropyLoss", f"{name}-{reduction}-e=0.1", x, y,
-               init={**init, "label_smoothing": 0.1})  # fmt: skip
+        record(
+            M + "CrossEntropyLoss",
+            f"{name}-{reduction}-e=0.1",
+            x,
+            y,
+            init={**init, "label_smoothing": 0.1},
+        )
     for cls in ("NLLLoss", "CrossEntropyLoss"):
         record(M + cls, "defaults", -np.abs(x), y, init={})
         record(M + cls, "size_average=False", -np.abs(x), y, init={"size_average": False})
+        record(M + cls, "reduce=False", -np.abs(x), y, init={"reduce": False})
         record(M + cls, "bad reduction", -np.abs(x), y, init={"reduction": "average"})
     record(M + "CrossEntropyLoss", "probabilities", x, _dense((4, 5), 1, "float32"), init={})
 
@@ -450,10 +537,20 @@ def torch_dense(record):
         record(f, f"dense-unnormalised-{reduction}", x, 3 * q - 0.25, **r)
         record(f, f"dense-one-hot-{reduction}", x, np.eye(5, dtype=np.float32)[:4], w, **r)
         record(f, f"dense-no rows-{reduction}", x[:0], q[:0], **r)
-        record(f, f"dense-no places-{reduction}", np.zeros((2, 3, 0), np.float32),
-               np.zeros((2, 3, 0), np.float32), **r)  # fmt: skip
-        record(f, f"dense-no classes-{reduction}", np.zeros((2, 0), np.float32),
-               np.zeros((2, 0), np.float32), **r)  # fmt: skip
+        record(
+            f,
+            f"dense-no places-{reduction}",
+            np.zeros((2, 3, 0), np.float32),
+            np.zeros((2, 3, 0), np.float32),
+            **r,
+        )
+        record(
+            f,
+            f"dense-no classes-{reduction}",
+            np.zeros((2, 0), np.float32),
+            np.zeros((2, 0), np.float32),
+            **r,
+        )
         record(f, f"dense-weights 0-{reduction}", x, q, 0 * w, **r)
         record(f, f"dense-e=-0.5-{reduction}", x, q, label_smoothing=-0.5, **r)
         record(f, f"dense-e=1.5-{reduction}", x, q, label_smoothing=1.5, **r)
@@ -497,9 +594,11 @@ def torch_binary(record):
         DTYPES, ((5,), (4, 5), (2, 3, 5), ()), (None, "full", "last", "one"), REDUCTIONS
     ):
         w = {
-            None: None, "full": _probabilities(shape, dtype, 2), "last": _weight(5, dtype),
+            None: None,
+            "full": _probabilities(shape, dtype, 2),
+            "last": _weight(5, dtype),
             "one": _weight(1, dtype),
-        }[weight]  # fmt: skip
+        }[weight]
         options = {"reduction": reduction} | ({} if w is None else {"weight": w})
         name = f"{dtype}-{len(shape)}d-{reduction}" + (f"-weight {weight}" if weight else "")
         p, z = _probabilities(shape, dtype), _probabilities(shape, dtype, 1)
@@ -510,8 +609,14 @@ def torch_binary(record):
                 pos
             ]
             more = {} if pw is None else {"pos_weight": pw}
-            record(F + "binary_cross_entropy_with_logits", name + (f"-pos {pos}" if pos else ""),
-                   x, z, **options, **more)  # fmt: skip
+            record(
+                F + "binary_cross_entropy_with_logits",
+                name + (f"-pos {pos}" if pos else ""),
+                x,
+                z,
+                **options,
+                **more,
+            )
 
     z = np.array([0, 0.25, 0.5, 1, 1], np.float32)
     for dtype in DTYPES:
@@ -525,8 +630,13 @@ def torch_binary(record):
                 z.astype(t),
                 reduction=reduction,
             )
-            record(F + "binary_cross_entropy", f"wrong-{dtype}-{reduction}", 1 - z.astype(t), z.astype(t),
-                   reduction=reduction)  # fmt: skip
+            record(
+                F + "binary_cross_entropy",
+                f"wrong-{dtype}-{reduction}",
+                1 - z.astype(t),
+                z.astype(t),
+                reduction=reduction,
+            )
     record(
         F + "binary_cross_entropy",
         "tiny-float64",
@@ -534,8 +644,10 @@ def torch_binary(record):
         np.ones(3),
         reduction="none",
     )
-    for f, x in (("binary_cross_entropy", _probabilities((4, 5), "float32")),
-                 ("binary_cross_entropy_with_logits", _values((4, 5), "float32"))):  # fmt: skip
+    for f, x in (
+        ("binary_cross_entropy", _probabilities((4, 5), "float32")),
+        ("binary_cross_entropy_with_logits", _values((4, 5), "float32")),
+    ):
         f = F + f
         z, w = _probabilities((4, 5), "float32", 1), _weight(5, "float32")
         for reduction in REDUCTIONS:
@@ -553,8 +665,13 @@ def torch_binary(record):
             )
         for a, b in itertools.product(DTYPES, DTYPES):
             for reduction in ("none", "mean"):
-                record(f, f"input {a}, target {b}-{reduction}", x.astype(DTYPES[a]), z.astype(DTYPES[b]),
-                       reduction=reduction)  # fmt: skip
+                record(
+                    f,
+                    f"input {a}, target {b}-{reduction}",
+                    x.astype(DTYPES[a]),
+                    z.astype(DTYPES[b]),
+                    reduction=reduction,
+                )
         for dtype in DTYPES:
             record(f, f"weight {dtype}", x, z, w.astype(DTYPES[dtype]))
         record(f, "weight int64", x, z, w.astype(np.int64))
@@ -593,8 +710,13 @@ def torch_binary(record):
     for dtype in DTYPES:
         record(f, f"pos_weight {dtype}", x, z, pos_weight=_weight(5, dtype))
         for target in DTYPES:
-            record(f, f"pos_weight {dtype}, target {target}", x, z.astype(DTYPES[target]),
-                   pos_weight=_weight(5, dtype))  # fmt: skip
+            record(
+                f,
+                f"pos_weight {dtype}, target {target}",
+                x,
+                z.astype(DTYPES[target]),
+                pos_weight=_weight(5, dtype),
+            )
     record(f, "pos_weight 0-d", x, z, pos_weight=np.array(2, np.float32))
     record(f, "pos_weight (4, 1)", x, z, pos_weight=_weight(4, "float32")[:, None])
     record(f, "pos_weight 0", x, z, pos_weight=np.zeros(5, np.float32))
@@ -629,11 +751,17 @@ def torch_binary(record):
         record(
             M + "BCEWithLogitsLoss", f"{reduction}-pos_weight", x, z, init={**init, "pos_weight": w}
         )
-        record(M + "BCEWithLogitsLoss", f"{reduction}-both", x, z,
-               init={**init, "weight": w, "pos_weight": w})  # fmt: skip
+        record(
+            M + "BCEWithLogitsLoss",
+            f"{reduction}-both",
+            x,
+            z,
+            init={**init, "weight": w, "pos_weight": w},
+        )
     for cls in ("BCELoss", "BCEWithLogitsLoss"):
         record(M + cls, "defaults", p, z, init={})
         record(M + cls, "reduce=False", p, z, init={"reduce": False})
+        record(M + cls, "size_average=False", p, z, init={"size_average": False})
 
 
 def _elements(record, f, arguments):
@@ -728,8 +856,11 @@ def tf_sparse(record):
     record(f, "logits None", y, None)
     record(f, "50000 classes", np.zeros(1, np.int64), np.zeros((1, 50000), np.float16))
     for label in (0, 1, 2):
-        _special_rows(lambda f, name, *a, label=label: record(f, f"label {label}, {name}", *a), f,
-                      lambda x, label=label: (np.array([label, 0]), x))  # fmt: skip
+        _special_rows(
+            lambda f, name, *a, label=label: record(f, f"label {label}, {name}", *a),
+            f,
+            lambda x, label=label: (np.array([label, 0]), x),
+        )
     x3 = np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64)
     record(f, "document", np.array([2, 1, 0, 2]), x3)
 
@@ -786,8 +917,11 @@ def tf_dense(record):
         ("0 and 2", [0.5, 0, 0.5]),
         ("none", [0, 0, 0]),
     ):
-        _special_rows(lambda f, n, *a, name=name: record(f, f"mass on {name}, {n}", *a), f,
-                      lambda x, target=target: (np.array([target, [0.2, 0.3, 0.5]]).astype(x.dtype), x))  # fmt: skip
+        _special_rows(
+            lambda f, n, *a, name=name: record(f, f"mass on {name}, {n}", *a),
+            f,
+            lambda x, target=target: (np.array([target, [0.2, 0.3, 0.5]]).astype(x.dtype), x),
+        )
     record(f, "document", np.array([[0, 0.8, 0.2]]), np.array([[0, 5, 1.0]]))
     record(
         f,
@@ -806,10 +940,13 @@ def tf_sigmoid(record):
         x, z = _values(shape, dtype), _probabilities(shape, dtype, 1)
         record(plain, f"{dtype}-{len(shape)}d", z, x)
         for pos, pw in (
-            ("float", 2.5), ("0-d", _weight(1, dtype)[0].reshape(())), ("last", _weight(5, dtype)),
-            ("full", _probabilities(shape, dtype, 3)), ("0", 0.0),
+            ("float", 2.5),
+            ("0-d", _weight(1, dtype)[0].reshape(())),
+            ("last", _weight(5, dtype)),
+            ("full", _probabilities(shape, dtype, 3)),
+            ("0", 0.0),
             ("rows", _weight(3, dtype).reshape((3, *[1] * len(shape)))),
-        ):  # fmt: skip
+        ):
             record(weighted, f"{dtype}-{len(shape)}d-{pos}", z, x, pw)
     x, z = _values((4, 5), "float32"), _probabilities((4, 5), "float32", 1)
     for f, more in ((plain, ()), (weighted, (2.0,))):
@@ -833,32 +970,51 @@ def tf_sigmoid(record):
     record(weighted, "pos_weight int", z, x, 2)
     record(weighted, "pos_weight None", z, x, None)
     _elements(
-        lambda f, name, *a, **k: record(plain if len(a) == 2 else weighted, name, *a, **k), "",
+        lambda f, name, *a, **k: record(plain if len(a) == 2 else weighted, name, *a, **k),
+        "",
         lambda x, z, pw: ((z, x) if pw is None else (z, x, pw), {}),
-    )  # fmt: skip
-    record(plain, "document", np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0.0]]),
-           np.array([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]]))  # fmt: skip
+    )
+    record(
+        plain,
+        "document",
+        np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0.0]]),
+        np.array([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]]),
+    )
 
 
 TF_REDUCTIONS = {
-    "NONE": "none", "SUM": "weighted_sum", "MEAN": "weighted_mean",
+    "NONE": "none",
+    "SUM": "weighted_sum",
+    "MEAN": "weighted_mean",
     "SUM_OVER_BATCH_SIZE": "weighted_sum_over_batch_size",
     "SUM_BY_NONZERO_WEIGHTS": "weighted_sum_by_nonzero_weights",
-}  # fmt: skip
+}
 
 
 def _tf_weights(shape):
     """Weights for losses of a shape, by name."""
     full = np.resize(np.array([2, 0, 0.5, -1], np.float32), shape)
     kinds = {
-        "1": 1.0, "2": 2.0, "0": 0.0, "int": 3, "0-d": np.float32(1.5).reshape(()), "full": full,
-        "zeros": 0 * full, "cancel": np.resize(np.array([1, -1], np.float32), shape),
-        "int array": full.astype(np.int64), "bool": full > 0, "float64": full.astype(np.float64),
-        "float16": full.astype(np.float16), "(1, ...)": full[:1], "(5,)": np.ones(5, np.float32),
-        "(1,)": np.full(1, 2, np.float32), "(N,)": full.reshape(len(full), -1)[:, 0],
-        "(N, 1)": full.reshape(len(full), -1)[:, :1], "None": None,
+        "1": 1.0,
+        "2": 2.0,
+        "0": 0.0,
+        "int": 3,
+        "0-d": np.float32(1.5).reshape(()),
+        "full": full,
+        "zeros": 0 * full,
+        "cancel": np.resize(np.array([1, -1], np.float32), shape),
+        "int array": full.astype(np.int64),
+        "bool": full > 0,
+        "float64": full.astype(np.float64),
+        "float16": full.astype(np.float16),
+        "(1, ...)": full[:1],
+        "(5,)": np.ones(5, np.float32),
+        "(1,)": np.full(1, 2, np.float32),
+        "(N,)": full.reshape(len(full), -1)[:, 0],
+        "(N, 1)": full.reshape(len(full), -1)[:, :1],
+        "None": None,
         "list": full.tolist(),
-    }  # fmt: skip
+    }
     if len(shape) > 1:
         kinds["(..., 1)"] = full[..., :1]
     return kinds
@@ -898,16 +1054,19 @@ def tf_losses(record):
     q, z = _dense((4, 5), 1, "float32"), _probabilities((4, 5), "float32", 1)
     w = np.array([2, 0, 0.5, -1], np.float32)
     losses = {
-        "sparse_softmax_cross_entropy": (y, x), "softmax_cross_entropy": (q, x),
-        "sigmoid_cross_entropy": (z, x), "log_loss": (z, _probabilities((4, 5), "float32")),
+        "sparse_softmax_cross_entropy": (y, x),
+        "softmax_cross_entropy": (q, x),
+        "sigmoid_cross_entropy": (z, x),
+        "log_loss": (z, _probabilities((4, 5), "float32")),
         "compute_weighted_loss": (np.abs(x),),
-    }  # fmt: skip
+    }
     names = {
         "sparse_softmax_cross_entropy": ("labels", "logits"),
         "softmax_cross_entropy": ("onehot_labels", "logits"),
         "sigmoid_cross_entropy": ("multi_class_labels", "logits"),
-        "log_loss": ("labels", "predictions"), "compute_weighted_loss": ("losses",),
-    }  # fmt: skip
+        "log_loss": ("labels", "predictions"),
+        "compute_weighted_loss": ("losses",),
+    }
     for f, args in losses.items():
         for name, reduction in reductions:
             record(L + f, f"no rows-{name}", *[a[:0] for a in args], reduction=reduction)
@@ -929,13 +1088,30 @@ def tf_losses(record):
         record(f, f"labels (N, 1)-{name}", y[:, None], x, w, **r)
         record(f, f"labels and weights (N, 1)-{name}", y[:, None], x, w[:, None], **r)
         record(f, f"weights (N, 1)-{name}", y, x, w[:, None], **r)
-        record(f, f"infinite loss of weight 0-{name}", np.array([0, 1]),
-               np.array([[0, 1, 2], [0, -np.inf, 1]], np.float32), np.array([1, 0], np.float32), **r)  # fmt: skip
-        record(f, f"label -1 of weight 0-{name}", np.array([0, -1, 1, 1]), x,
-               np.array([1, 0, 1, 1], np.float32), **r)  # fmt: skip
-        record(f, f"worked-{name}", np.array([2, 1, 0, 2]),
-               np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64),
-               np.array([2, 0, 0.5, -1]), **r)  # fmt: skip
+        record(
+            f,
+            f"infinite loss of weight 0-{name}",
+            np.array([0, 1]),
+            np.array([[0, 1, 2], [0, -np.inf, 1]], np.float32),
+            np.array([1, 0], np.float32),
+            **r,
+        )
+        record(
+            f,
+            f"label -1 of weight 0-{name}",
+            np.array([0, -1, 1, 1]),
+            x,
+            np.array([1, 0, 1, 1], np.float32),
+            **r,
+        )
+        record(
+            f,
+            f"worked-{name}",
+            np.array([2, 1, 0, 2]),
+            np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64),
+            np.array([2, 0, 0.5, -1]),
+            **r,
+        )
     record(f, "logits (N, C, 1)", y, x[:, :, None])
     record(f, "labels (N, 2)", np.stack([y, y], 1), x)
     record(f, "weights (N, 2)", y, x, np.ones((4, 2), np.float32))
@@ -975,8 +1151,14 @@ def tf_losses(record):
     z = np.array([0, 1, 1, 0, 0.5, 1], np.float32)
     for dtype in DTYPES:
         for epsilon in (1e-7, 1e-3, 0.0):
-            record(f, f"certain-{dtype}-epsilon={epsilon}", z.astype(DTYPES[dtype]), p.astype(DTYPES[dtype]),
-                   epsilon=epsilon, reduction="none")  # fmt: skip
+            record(
+                f,
+                f"certain-{dtype}-epsilon={epsilon}",
+                z.astype(DTYPES[dtype]),
+                p.astype(DTYPES[dtype]),
+                epsilon=epsilon,
+                reduction="none",
+            )
     record(f, "positional", z, p, 2.0, 1e-3, "s", "losses", "weighted_sum")
     record(f, "predictions 2", z, p * 2, reduction="none")
     record(f, "integer predictions", z, np.array([0, 1, 0, 1, 1, 0]), reduction="none")
@@ -998,9 +1180,12 @@ def tf_losses(record):
 
 def tf_sequences(record):
     for f, dtype, steps, weights, time in itertools.product(
-        ("sequence_loss_by_example", "sequence_loss"), DTYPES, (1, 3), ("ones", "padded", "empty row", "zeros"),
+        ("sequence_loss_by_example", "sequence_loss"),
+        DTYPES,
+        (1, 3),
+        ("ones", "padded", "empty row", "zeros"),
         (True, False),
-    ):  # fmt: skip
+    ):
         x = [_values((4, 5), dtype) + np.asarray(t, DTYPES[dtype]) * 0.5 for t in range(steps)]
         x = [np.roll(a, t, 1).astype(DTYPES[dtype]) for t, a in enumerate(x)]
         y = [np.roll(_index((4,), 5), t) for t in range(steps)]
@@ -1022,6 +1207,7 @@ def tf_sequences(record):
     y, w = [_index((4,), 5)] * 2, [np.ones(4, np.float32)] * 2
     for f in ("sequence_loss_by_example", "sequence_loss"):
         record(S + f, "defaults", x, y, w)
+        record(S + f, "targets (B, 1)", x, [a[:, None] for a in y], w)
         record(S + f, "unequal lengths", x, y, w[:1])
         record(S + f, "unequal targets", x, y[:1], w)
         record(S + f, "label C", x, [y[0], y[1] + 5], w)
@@ -1032,9 +1218,17 @@ def tf_sequences(record):
 
 
 PARTS = (
-    torch_normalizers, torch_index, torch_dense, torch_binary, tf_normalizers, tf_sparse, tf_dense,
-    tf_sigmoid, tf_losses, tf_sequences,
-)  # fmt: skip
+    torch_normalizers,
+    torch_index,
+    torch_dense,
+    torch_binary,
+    tf_normalizers,
+    tf_sparse,
+    tf_dense,
+    tf_sigmoid,
+    tf_losses,
+    tf_sequences,
+)
 
 
 def main():

@@ -13,8 +13,16 @@ Array = np.ndarray[Any, Any]
 
 def cast(value: Any, dtype: Any) -> Any:
     """Return a loss in the dtype that the peer returns; beyond its range it is infinite."""
+    dtype = np.dtype(dtype)
+    dtype = dtype.newbyteorder("=") if dtype.kind == "f" else dtype
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(value).astype(dtype, copy=False)[()]
+
+
+def indices(labels: Any) -> Array:
+    """Return class indices as an array; an empty list has no dtype of its own."""
+    y = np.asarray(labels)
+    return y if y.size or isinstance(labels, np.ndarray) else y.astype(np.intp)
 
 
 def normalized(function: Callable[..., Any], x: Array, axis: Any) -> Array:

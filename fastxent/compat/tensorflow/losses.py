@@ -95,11 +95,11 @@ def _reduced(loss: Callable[..., Any], w: Array, reduction: str, dtype: Any) -> 
         return cast(loss(sample_weight=w, reduction="none"), dtype)
     total = loss(sample_weight=w, reduction="sum")
     if reduction != Reduction.SUM:
-        count = {
-            Reduction.MEAN: lambda: w.sum(dtype=np.float64),
-            Reduction.SUM_OVER_BATCH_SIZE: lambda: w.size,
-            Reduction.SUM_BY_NONZERO_WEIGHTS: lambda: np.count_nonzero(w),
-        }[reduction]()
+        count = (
+            w.sum(dtype=np.float64) if reduction == Reduction.MEAN
+            else w.size if reduction == Reduction.SUM_OVER_BATCH_SIZE
+            else np.count_nonzero(w)
+        )  # fmt: skip
         total = float(total) / count if count else 0.0
     return cast(total, dtype)
 

@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ... import _check, normalizers
 from ... import losses as _losses
-from .._common import Array, cast, normalized, softmax_loss
+from .._common import Array, cast, indices, normalized, softmax_loss
 
 __all__ = [
     "log_softmax",
@@ -194,8 +195,8 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: Any
 
 
 def _indices(labels: Any) -> Array:
-    y = np.asarray(labels)
-    if y.size and y.dtype.kind not in "iu":
+    y = indices(labels)
+    if y.dtype.kind not in "iu":
         raise TypeError(
             f"labels must be integers, one class index per row; got dtype {y.dtype}{_SWAPPED}"
         )
@@ -255,7 +256,7 @@ def softmax_cross_entropy_with_logits(
     [0.82474489]
     """
     x, q = _check.floating("logits", logits, _SWAPPED), np.asarray(labels)
-    axis = _check.class_axis("logits", x, axis)
+    axis = normalize_axis_index(axis, x.ndim)
     one = tuple(n if k == axis else 1 for k, n in enumerate(x.shape))
     if q.shape != x.shape and (q.shape == one or (axis == x.ndim - 1 and q.shape == one[axis:])):
         q = np.broadcast_to(q, x.shape)
@@ -356,7 +357,11 @@ def weighted_cross_entropy_with_logits(
     >>> loss.round(8).tolist()
     [0.79813887, 1.19627774]
     """
-    x, z, w = _check.floating("logits", logits, _SWAPPED), np.asarray(labels), np.asarray(pos_weight)
+    x, z, w = (
+        _check.floating("logits", logits, _SWAPPED),
+        np.asarray(labels),
+        np.asarray(pos_weight),
+    )
     if z.shape == x.shape:
         x, z = (np.broadcast_to(a, np.broadcast_shapes(x.shape, w.shape)) for a in (x, z))
     return cast(_losses.sigmoid_cross_entropy(x, z, pos_weight=w), x.dtype)

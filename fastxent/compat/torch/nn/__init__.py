@@ -113,10 +113,12 @@ class NLLLoss(_Loss):
     ----------
     weight : array_like, optional
         Weight of each class, shape ``(C,)``.
-    size_average, reduce : bool, optional
-        Deprecated; they override ``reduction``.
+    size_average : bool, optional
+        Deprecated, with ``reduce``; they override ``reduction``.
     ignore_index : int, default: -100
         Rows with this target have the loss 0 and do not count in a mean.
+    reduce : bool, optional
+        Deprecated, with ``size_average``.
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         What becomes of the losses.
 
@@ -158,10 +160,12 @@ class CrossEntropyLoss(_Loss):
     ----------
     weight : array_like, optional
         Weight of each class, shape ``(C,)``.
-    size_average, reduce : bool, optional
-        Deprecated; they override ``reduction``.
+    size_average : bool, optional
+        Deprecated, with ``reduce``; they override ``reduction``.
     ignore_index : int, default: -100
         Rows with this class have the loss 0 and do not count in a mean.
+    reduce : bool, optional
+        Deprecated, with ``size_average``.
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         What becomes of the losses.
     label_smoothing : float, default: 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .... import _check, losses, normalizers
-from ..._common import Array, cast, normalized, softmax_loss
+from ..._common import Array, cast, indices, normalized, softmax_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -59,9 +59,7 @@ def _reduction(size_average: Any, reduce: Any, reduction: Any, level: int = 3) -
     return str(reduction)
 
 
-def _normalized(
-    function: Callable[..., Any], input: Any, dim: Any, level: int, dtype: Any
-) -> Any:
+def _normalized(function: Callable[..., Any], input: Any, dim: Any, level: int, dtype: Any) -> Any:
     x = np.asarray(input)
     if dtype is not None:
         x = x.astype(dtype, copy=False)
@@ -171,7 +169,7 @@ def _index_loss(
     function: Callable[..., Any], x: Array, target: Any, weight: Any, **options: Any
 ) -> Any:
     """Return a loss of one class index per row."""
-    axis, y = _class_axis(x), np.asarray(target)
+    axis, y = _class_axis(x), indices(target)
     if x.ndim == 1 and y.shape == (1,):
         y = y.reshape(())
     with _named():
@@ -199,10 +197,12 @@ def nll_loss(
         The class of each row, in ``[0, C)``: shape of ``input`` without the class axis.
     weight : array_like, optional
         Weight of each class, shape ``(C,)``.
-    size_average, reduce : bool, optional
-        Deprecated; they override ``reduction``.
+    size_average : bool, optional
+        Deprecated, with ``reduce``; they override ``reduction``.
     ignore_index : int, default: -100
         Rows with this target have the loss 0 and do not count in a mean.
+    reduce : bool, optional
+        Deprecated, with ``size_average``.
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         ``'mean'`` divides the sum by that of the weights of the targets over the rows that
         count. NaN where these are 0.
@@ -267,10 +267,12 @@ def cross_entropy(
         Integers of that shape without the class axis: the class of each row, in ``[0, C)``.
     weight : array_like, optional
         Weight of each class, shape ``(C,)``.
-    size_average, reduce : bool, optional
-        Deprecated; they override ``reduction``.
+    size_average : bool, optional
+        Deprecated, with ``reduce``; they override ``reduction``.
     ignore_index : int, default: -100
         Rows with this class have the loss 0 and do not count in a mean. Not with distributions.
+    reduce : bool, optional
+        Deprecated, with ``size_average``.
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         ``'mean'`` divides the sum by that of the weights of the targets over the rows that
         count; for distributions by the number of rows. NaN where these are 0.
@@ -313,7 +315,7 @@ def cross_entropy(
     0.824744890139
     """
     reduction = _reduction(size_average, reduce, reduction)
-    x, y = _check.floating("input", input, _SWAPPED), np.asarray(target)
+    x, y = _check.floating("input", input, _SWAPPED), indices(target)
     smoothing = max(label_smoothing, 0.0)
     if y.shape != x.shape:
         return _index_loss(
@@ -333,8 +335,14 @@ def cross_entropy(
 
 def _wider(x: Array, *others: Any) -> Any:
     """Promote the dtype of an array by those of other float arrays; lists have no dtype."""
-    dtypes = [a.dtype for a in others if isinstance(a, np.ndarray) and a.dtype.kind not in "biu"]
-    return np.result_type(x.dtype, *dtypes)
+    dtypes = {a.dtype for a in (x, *others) if isinstance(a, np.ndarray) and not _is_integer(a)}
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    return np.dtype(np.float64 if any(d.itemsize == 8 for d in dtypes) else np.float32)
+
+
+def _is_integer(a: Array) -> bool:
+    return a.dtype.kind in "biu"
 
 
 def binary_cross_entropy(
@@ -403,10 +411,11 @@ def binary_cross_entropy(
     z, w = z.astype(each.dtype), 1 if weight is None else weight
     np.copyto(each, np.broadcast_to(100 * z * w, each.shape), "same_kind", where=low)
     np.copyto(each, np.broadcast_to(100 * (1 - z) * w, each.shape), "same_kind", where=high)
-    if reduction != "none":
-        total = each.sum(dtype=np.float64)
-        each = total if reduction == "sum" else total / each.size if each.size else np.nan
-    return cast(each, p.dtype)
+    if reduction == "none":
+        return cast(each, p.dtype)
+    total = each.sum(dtype=np.float64)
+    mean = total / each.size if each.size else np.nan
+    return cast(total if reduction == "sum" else mean, p.dtype)
 
 
 def binary_cross_entropy_with_logits(
@@ -472,5 +481,5 @@ def binary_cross_entropy_with_logits(
             x, target, sample_weight=weight, pos_weight=pos_weight,
             reduction="size_mean" if reduction == "mean" else reduction,
         )  # fmt: skip
-    typed = isinstance(target, np.ndarray) and target.dtype.kind not in "biu"
+    typed = isinstance(target, np.ndarray) and not _is_integer(target)
     return cast(loss, target.dtype if typed else x.dtype)

@@ -637,6 +637,17 @@ def torch_binary(record):
                 z.astype(t),
                 reduction=reduction,
             )
+    p, z = np.array([[0, 1, 1e-200], [1, 0, 1]]), np.array([[0.25, 0.5, 1], [0.25, 1, 1]])
+    for reduction in REDUCTIONS:
+        for name, w in (("last", [2, 3, 0.5]), ("full", [[1, 2, 3], [0.5, 3, 0]])):
+            record(
+                F + "binary_cross_entropy",
+                f"clipped-weight {name}-{reduction}",
+                p,
+                z,
+                np.array(w),
+                reduction=reduction,
+            )
     record(
         F + "binary_cross_entropy",
         "tiny-float64",

@@ -222,6 +222,7 @@ def _signature(peer):
     ]
 
 
+# fmt: off
 # ---- inputs ----------------------------------------------------------------------------
 
 #: The class axis is 1, or 0 without a batch.
@@ -288,17 +289,9 @@ def torch_normalizers(record):
 
 def _special_rows(record, function, arguments):
     inf, nan = np.inf, np.nan
-    rows = {
-        "one -inf": [0, -inf, 1],
-        "all -inf": [-inf] * 3,
-        "+inf": [0, inf, 1],
-        "two +inf": [0, inf, inf],
-        "nan": [0, nan, 1],
-        "nan and inf": [inf, nan, 1],
-        "large": [1000, -1000, 999],
-        "confident": [0, -20, -25],
-        "equal": [2, 2, 2],
-    }
+    rows = {"one -inf": [0, -inf, 1], "all -inf": [-inf] * 3, "+inf": [0, inf, 1],
+        "two +inf": [0, inf, inf], "nan": [0, nan, 1], "nan and inf": [inf, nan, 1],
+        "large": [1000, -1000, 999], "confident": [0, -20, -25], "equal": [2, 2, 2]}
     for dtype in ("float32", "float64", "float16"):
         for name, row in rows.items():
             x = np.array([row, [1.0, 2.0, 3.0]]).astype(DTYPES[dtype])
@@ -324,14 +317,8 @@ def torch_index(record):
         record(F + "nll_loss", name, logp, y, **options)
         for e in (0.0, 0.1, 1.0) if kind in ("C", "NC") else (0.0, 0.1):
             more = {"label_smoothing": e} if e else {}
-            record(
-                F + "cross_entropy",
-                f"index-{name}" + (f"-e={e}" if e else ""),
-                x,
-                y,
-                **options,
-                **more,
-            )
+            record(F + "cross_entropy", f"index-{name}" + (f"-e={e}" if e else ""), x, y, **options,
+                **more)
 
     x, y = _values((4, 5), "float32"), _index((4,), 5)
     w = _weight(5, "float32")
@@ -352,59 +339,30 @@ def torch_index(record):
             )
             rec(f"no rows-{reduction}", logits[:0], y[:0], **r)
             rec(f"no rows-weight-{reduction}", logits[:0], y[:0], w, **r)
-            rec(
-                f"no places-{reduction}",
-                np.zeros((2, 3, 0), np.float32),
-                np.zeros((2, 0), np.int64),
-                **r,
-            )
+            rec(f"no places-{reduction}", np.zeros((2, 3, 0), np.float32),
+                np.zeros((2, 0), np.int64), **r)
             rec(f"weights 0-{reduction}", logits, y, np.zeros(5, np.float32), **r)
-            rec(
-                f"weight 0 for some-{reduction}",
-                logits,
-                y,
-                np.array([0, 1, 0, 2, 1], np.float32),
-                **r,
-            )
+            rec(f"weight 0 for some-{reduction}", logits, y, np.array([0, 1, 0, 2, 1], np.float32),
+                **r)
             rec(f"negative weights-{reduction}", logits, y, -w, **r)
             rec(f"one row-weight-{reduction}", logits[:1], y[:1], w, **r)
             rec(f"unbatched ignored-{reduction}", logits[0], np.array(-100), **r)
             rec(f"unbatched, one label-{reduction}", logits[0], y[:1], **r)
             rec(f"uint8 labels-{reduction}", logits, y.astype(np.uint8), **r)
             rec(f"no classes-{reduction}", np.zeros((2, 0), np.float32), np.zeros(2, np.int64), **r)
-            rec(
-                f"no classes, no rows-{reduction}",
-                np.zeros((0, 0), np.float32),
-                np.zeros(0, np.int64),
-                **r,
-            )
-            rec(
-                f"infinite loss of weight 0-{reduction}",
-                np.array([[0, -np.inf, 1], [1, 2, 3]], np.float32),
-                np.array([1, 0]),
-                np.array([1, 0, 1], np.float32),
-                **r,
-            )
-            rec(
-                f"ignored nan row-{reduction}",
-                np.array([[np.nan] * 3, [1, 2, 3]], np.float32),
-                np.array([-100, 0]),
-                **r,
-            )
-            rec(
-                f"weights cancel-{reduction}",
-                logits[:2],
-                np.array([0, 1]),
-                np.array([1, -1, 1, 1, 1], np.float32),
-                **r,
-            )
+            rec(f"no classes, no rows-{reduction}", np.zeros((0, 0), np.float32),
+                np.zeros(0, np.int64), **r)
+            rec(f"infinite loss of weight 0-{reduction}",
+                np.array([[0, -np.inf, 1], [1, 2, 3]], np.float32), np.array([1, 0]),
+                np.array([1, 0, 1], np.float32), **r)
+            rec(f"ignored nan row-{reduction}", np.array([[np.nan] * 3, [1, 2, 3]], np.float32),
+                np.array([-100, 0]), **r)
+            rec(f"weights cancel-{reduction}", logits[:2], np.array([0, 1]),
+                np.array([1, -1, 1, 1, 1], np.float32), **r)
         for dtype in ("int8", "int16", "int32", "uint8", "uint16", "bool", "float32", "float64"):
             rec(f"labels {dtype}", logits, y.astype(dtype))
-        rec(
-            "labels uint8, K-dim",
-            np.asarray(_values((3, 5, 2), "float32")),
-            _index((3, 2), 5, np.uint8),
-        )
+        rec("labels uint8, K-dim", np.asarray(_values((3, 5, 2), "float32")),
+            _index((3, 2), 5, np.uint8))
         for dtype in ("float64", "float16", "int64"):
             rec(f"weight {dtype}", logits, y, w.astype(dtype))
             rec(f"input float64, weight {dtype}", logits.astype(np.float64), y, w.astype(dtype))
@@ -413,12 +371,8 @@ def torch_index(record):
         rec("weight 0-d", logits, y, w[0].reshape(()))
         rec("label C", logits, np.array([0, 5, 1, 1]))
         rec("label -1", logits, np.array([0, -1, 1, 1]))
-        rec(
-            "label -100 with another ignore_index",
-            logits,
-            np.array([0, -100, 1, 1]),
-            ignore_index=2,
-        )
+        rec("label -100 with another ignore_index", logits, np.array([0, -100, 1, 1]),
+            ignore_index=2)
         rec("labels (N, 1)", logits, y[:, None])
         rec("labels (N + 1)", logits, np.append(y, 0))
         rec("labels (1,)", logits, y[:1])
@@ -432,29 +386,16 @@ def torch_index(record):
         rec("elementwise_mean", logits, y, reduction="elementwise_mean")
         for a, b in itertools.product((None, True, False), repeat=2):
             if (a, b) != (None, None):
-                rec(
-                    f"size_average={a}, reduce={b}",
-                    logits,
-                    y,
-                    size_average=a,
-                    reduce=b,
-                    reduction="sum",
-                )
+                rec(f"size_average={a}, reduce={b}", logits, y, size_average=a, reduce=b,
+                    reduction="sum")
         args = [w, None, 1, None, "sum"]
         rec("positional", logits, y, *args)
         rec("positional, size_average", logits, y, w, False)
     x3 = np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64)
     y3, w3 = np.array([2, 1, 0, 2]), np.array([1.0, 2, 3])
     for e, reduction in itertools.product((0.0, 0.1, 0.5, -0.5, 1.0, 1.5), REDUCTIONS):
-        record(
-            F + "cross_entropy",
-            f"index, weights 1 2 3, e={e}-{reduction}",
-            x3,
-            y3,
-            w3,
-            label_smoothing=e,
-            reduction=reduction,
-        )
+        record(F + "cross_entropy", f"index, weights 1 2 3, e={e}-{reduction}", x3, y3, w3,
+            label_smoothing=e, reduction=reduction)
     record(
         F + "cross_entropy", "index, positional to the end", x3, y3, w3, None, 1, None, "sum", 0.1
     )
@@ -462,28 +403,13 @@ def torch_index(record):
         ("float16", "bfloat16"), (0.0, 0.1), REDUCTIONS[1:]
     ):
         zeros = np.zeros((3000, 10), DTYPES[dtype])
-        record(
-            F + "cross_entropy",
-            f"3000 rows of zeros-{dtype}-e={e}-{reduction}",
-            zeros,
-            np.zeros(3000, np.int64),
-            reduction=reduction,
-            label_smoothing=e,
-        )
+        record(F + "cross_entropy", f"3000 rows of zeros-{dtype}-e={e}-{reduction}", zeros,
+            np.zeros(3000, np.int64), reduction=reduction, label_smoothing=e)
     for dtype in ("float16", "bfloat16", "float32"):
-        record(
-            F + "cross_entropy",
-            f"50000 classes-{dtype}-e=0.1",
-            np.zeros((1, 50000), DTYPES[dtype]),
-            np.zeros(1, np.int64),
-            label_smoothing=0.1,
-        )
-        record(
-            F + "cross_entropy",
-            f"50000 classes-{dtype}",
-            np.zeros((1, 50000), DTYPES[dtype]),
-            np.full(1, 49999),
-        )
+        record(F + "cross_entropy", f"50000 classes-{dtype}-e=0.1",
+            np.zeros((1, 50000), DTYPES[dtype]), np.zeros(1, np.int64), label_smoothing=0.1)
+        record(F + "cross_entropy", f"50000 classes-{dtype}", np.zeros((1, 50000), DTYPES[dtype]),
+            np.full(1, 49999))
     for label in (0, 1):
         for e in (0.0, 0.1):
             _special_rows(
@@ -499,13 +425,8 @@ def torch_index(record):
         init = {**init, "reduction": reduction}
         record(M + "NLLLoss", f"{name}-{reduction}", -np.abs(x), y, init=init)
         record(M + "CrossEntropyLoss", f"{name}-{reduction}", x, y, init=init)
-        record(
-            M + "CrossEntropyLoss",
-            f"{name}-{reduction}-e=0.1",
-            x,
-            y,
-            init={**init, "label_smoothing": 0.1},
-        )
+        record(M + "CrossEntropyLoss", f"{name}-{reduction}-e=0.1", x, y,
+            init={**init, "label_smoothing": 0.1})
     for cls in ("NLLLoss", "CrossEntropyLoss"):
         record(M + cls, "defaults", -np.abs(x), y, init={})
         record(M + cls, "size_average=False", -np.abs(x), y, init={"size_average": False})
@@ -537,20 +458,10 @@ def torch_dense(record):
         record(f, f"dense-unnormalised-{reduction}", x, 3 * q - 0.25, **r)
         record(f, f"dense-one-hot-{reduction}", x, np.eye(5, dtype=np.float32)[:4], w, **r)
         record(f, f"dense-no rows-{reduction}", x[:0], q[:0], **r)
-        record(
-            f,
-            f"dense-no places-{reduction}",
-            np.zeros((2, 3, 0), np.float32),
-            np.zeros((2, 3, 0), np.float32),
-            **r,
-        )
-        record(
-            f,
-            f"dense-no classes-{reduction}",
-            np.zeros((2, 0), np.float32),
-            np.zeros((2, 0), np.float32),
-            **r,
-        )
+        record(f, f"dense-no places-{reduction}", np.zeros((2, 3, 0), np.float32),
+            np.zeros((2, 3, 0), np.float32), **r)
+        record(f, f"dense-no classes-{reduction}", np.zeros((2, 0), np.float32),
+            np.zeros((2, 0), np.float32), **r)
         record(f, f"dense-weights 0-{reduction}", x, q, 0 * w, **r)
         record(f, f"dense-e=-0.5-{reduction}", x, q, label_smoothing=-0.5, **r)
         record(f, f"dense-e=1.5-{reduction}", x, q, label_smoothing=1.5, **r)
@@ -593,12 +504,8 @@ def torch_binary(record):
     for dtype, shape, weight, reduction in itertools.product(
         DTYPES, ((5,), (4, 5), (2, 3, 5), ()), (None, "full", "last", "one"), REDUCTIONS
     ):
-        w = {
-            None: None,
-            "full": _probabilities(shape, dtype, 2),
-            "last": _weight(5, dtype),
-            "one": _weight(1, dtype),
-        }[weight]
+        w = {None: None, "full": _probabilities(shape, dtype, 2), "last": _weight(5, dtype),
+            "one": _weight(1, dtype)}[weight]
         options = {"reduction": reduction} | ({} if w is None else {"weight": w})
         name = f"{dtype}-{len(shape)}d-{reduction}" + (f"-weight {weight}" if weight else "")
         p, z = _probabilities(shape, dtype), _probabilities(shape, dtype, 1)
@@ -609,52 +516,25 @@ def torch_binary(record):
                 pos
             ]
             more = {} if pw is None else {"pos_weight": pw}
-            record(
-                F + "binary_cross_entropy_with_logits",
-                name + (f"-pos {pos}" if pos else ""),
-                x,
-                z,
-                **options,
-                **more,
-            )
+            record(F + "binary_cross_entropy_with_logits", name + (f"-pos {pos}" if pos else ""), x,
+                z, **options, **more)
 
     z = np.array([0, 0.25, 0.5, 1, 1], np.float32)
     for dtype in DTYPES:
         t = DTYPES[dtype]
         p = np.array([0, 1e-30, 0.5, 1, 0]).astype(t)
         for reduction in REDUCTIONS:
-            record(
-                F + "binary_cross_entropy",
-                f"certain-{dtype}-{reduction}",
-                p,
-                z.astype(t),
-                reduction=reduction,
-            )
-            record(
-                F + "binary_cross_entropy",
-                f"wrong-{dtype}-{reduction}",
-                1 - z.astype(t),
-                z.astype(t),
-                reduction=reduction,
-            )
+            record(F + "binary_cross_entropy", f"certain-{dtype}-{reduction}", p, z.astype(t),
+                reduction=reduction)
+            record(F + "binary_cross_entropy", f"wrong-{dtype}-{reduction}", 1 - z.astype(t),
+                z.astype(t), reduction=reduction)
     p, z = np.array([[0, 1, 1e-200], [1, 0, 1]]), np.array([[0.25, 0.5, 1], [0.25, 1, 1]])
     for reduction in REDUCTIONS:
         for name, w in (("last", [2, 3, 0.5]), ("full", [[1, 2, 3], [0.5, 3, 0]])):
-            record(
-                F + "binary_cross_entropy",
-                f"clipped-weight {name}-{reduction}",
-                p,
-                z,
-                np.array(w),
-                reduction=reduction,
-            )
-    record(
-        F + "binary_cross_entropy",
-        "tiny-float64",
-        np.array([1e-200, 1e-300, 1e-40]),
-        np.ones(3),
-        reduction="none",
-    )
+            record(F + "binary_cross_entropy", f"clipped-weight {name}-{reduction}", p, z,
+                np.array(w), reduction=reduction)
+    record(F + "binary_cross_entropy", "tiny-float64", np.array([1e-200, 1e-300, 1e-40]),
+        np.ones(3), reduction="none")
     for f, x in (
         ("binary_cross_entropy", _probabilities((4, 5), "float32")),
         ("binary_cross_entropy_with_logits", _values((4, 5), "float32")),
@@ -676,13 +556,8 @@ def torch_binary(record):
             )
         for a, b in itertools.product(DTYPES, DTYPES):
             for reduction in ("none", "mean"):
-                record(
-                    f,
-                    f"input {a}, target {b}-{reduction}",
-                    x.astype(DTYPES[a]),
-                    z.astype(DTYPES[b]),
-                    reduction=reduction,
-                )
+                record(f, f"input {a}, target {b}-{reduction}", x.astype(DTYPES[a]),
+                    z.astype(DTYPES[b]), reduction=reduction)
         for dtype in DTYPES:
             record(f, f"weight {dtype}", x, z, w.astype(DTYPES[dtype]))
         record(f, "weight int64", x, z, w.astype(np.int64))
@@ -699,15 +574,8 @@ def torch_binary(record):
         record(f, "elementwise_mean", x, z, reduction="elementwise_mean")
         for a, b in itertools.product((None, True, False), repeat=2):
             if (a, b) != (None, None):
-                record(
-                    f,
-                    f"size_average={a}, reduce={b}",
-                    x,
-                    z,
-                    size_average=a,
-                    reduce=b,
-                    reduction="sum",
-                )
+                record(f, f"size_average={a}, reduce={b}", x, z, size_average=a, reduce=b,
+                    reduction="sum")
         record(f, "positional", x, z, w, None, None, "sum")
     for bad in (-0.1, 1.1, np.nan, np.inf):
         record(
@@ -721,36 +589,20 @@ def torch_binary(record):
     for dtype in DTYPES:
         record(f, f"pos_weight {dtype}", x, z, pos_weight=_weight(5, dtype))
         for target in DTYPES:
-            record(
-                f,
-                f"pos_weight {dtype}, target {target}",
-                x,
-                z.astype(DTYPES[target]),
-                pos_weight=_weight(5, dtype),
-            )
+            record(f, f"pos_weight {dtype}, target {target}", x, z.astype(DTYPES[target]),
+                pos_weight=_weight(5, dtype))
     record(f, "pos_weight 0-d", x, z, pos_weight=np.array(2, np.float32))
     record(f, "pos_weight (4, 1)", x, z, pos_weight=_weight(4, "float32")[:, None])
     record(f, "pos_weight 0", x, z, pos_weight=np.zeros(5, np.float32))
     record(f, "pos_weight of 4", x, z, pos_weight=_weight(4, "float32"))
     record(f, "pos_weight enlarges", x[:1], z[:1], pos_weight=np.ones((4, 5), np.float32))
-    record(
-        f,
-        "positional to the end",
-        x,
-        z,
-        _weight(5, "float32"),
-        None,
-        None,
-        "mean",
-        _weight(5, "float32"),
-    )
+    record(f, "positional to the end", x, z, _weight(5, "float32"), None, None, "mean",
+        _weight(5, "float32"))
     _elements(
         record,
         f,
-        lambda x, z, pw: (
-            (x, z),
-            {"reduction": "none", **({} if pw is None else {"pos_weight": pw})},
-        ),
+        lambda x, z, pw: ((x, z),
+            {"reduction": "none", **({} if pw is None else {"pos_weight": pw})}),
     )
     for reduction in REDUCTIONS:
         init = {"reduction": reduction}
@@ -762,13 +614,8 @@ def torch_binary(record):
         record(
             M + "BCEWithLogitsLoss", f"{reduction}-pos_weight", x, z, init={**init, "pos_weight": w}
         )
-        record(
-            M + "BCEWithLogitsLoss",
-            f"{reduction}-both",
-            x,
-            z,
-            init={**init, "weight": w, "pos_weight": w},
-        )
+        record(M + "BCEWithLogitsLoss", f"{reduction}-both", x, z,
+            init={**init, "weight": w, "pos_weight": w})
     for cls in ("BCELoss", "BCEWithLogitsLoss"):
         record(M + cls, "defaults", p, z, init={})
         record(M + cls, "reduce=False", p, z, init={"reduce": False})
@@ -832,12 +679,8 @@ def tf_sparse(record):
     for dtype, shape, labels in itertools.product(
         DTYPES, ((5,), (4, 5), (3, 2, 5), (2, 2, 3, 5)), ("int32", "int64")
     ):
-        record(
-            f,
-            f"{dtype}-{len(shape)}d-{labels}",
-            _index(shape[:-1], 5, labels),
-            _values(shape, dtype),
-        )
+        record(f, f"{dtype}-{len(shape)}d-{labels}", _index(shape[:-1], 5, labels),
+            _values(shape, dtype))
     x, y = _values((4, 5), "float32"), _index((4,), 5)
     record(f, "names", labels=y, logits=x, name="n")
     for dtype in (
@@ -867,11 +710,8 @@ def tf_sparse(record):
     record(f, "logits None", y, None)
     record(f, "50000 classes", np.zeros(1, np.int64), np.zeros((1, 50000), np.float16))
     for label in (0, 1, 2):
-        _special_rows(
-            lambda f, name, *a, label=label: record(f, f"label {label}, {name}", *a),
-            f,
-            lambda x, label=label: (np.array([label, 0]), x),
-        )
+        _special_rows(lambda f, name, *a, label=label: record(f, f"label {label}, {name}", *a), f,
+            lambda x, label=label: (np.array([label, 0]), x))
     x3 = np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64)
     record(f, "document", np.array([2, 1, 0, 2]), x3)
 
@@ -916,37 +756,24 @@ def tf_dense(record):
     record(f, "no classes, no rows", np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
     record(f, "labels None", None, x)
     record(f, "logits None", q, None)
-    record(
-        f,
-        "50000 classes",
-        np.ones((1, 50000), np.float32) / 50000,
-        np.zeros((1, 50000), np.float16),
-    )
+    record(f, "50000 classes", np.ones((1, 50000), np.float32) / 50000,
+        np.zeros((1, 50000), np.float16))
     for name, target in (
         ("0", [1, 0, 0]),
         ("1", [0, 1, 0]),
         ("0 and 2", [0.5, 0, 0.5]),
         ("none", [0, 0, 0]),
     ):
-        _special_rows(
-            lambda f, n, *a, name=name: record(f, f"mass on {name}, {n}", *a),
-            f,
-            lambda x, target=target: (np.array([target, [0.2, 0.3, 0.5]]).astype(x.dtype), x),
-        )
+        _special_rows(lambda f, n, *a, name=name: record(f, f"mass on {name}, {n}", *a), f,
+            lambda x, target=target: (np.array([target, [0.2, 0.3, 0.5]]).astype(x.dtype), x))
     record(f, "document", np.array([[0, 0.8, 0.2]]), np.array([[0, 5, 1.0]]))
-    record(
-        f,
-        "document, two classes",
-        np.array([[0, 1], [1, 0], [1, 0.0]]),
-        np.array([[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]),
-    )
+    record(f, "document, two classes", np.array([[0, 1], [1, 0], [1, 0.0]]),
+        np.array([[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]))
 
 
 def tf_sigmoid(record):
-    plain, weighted = (
-        N + "sigmoid_cross_entropy_with_logits",
-        N + "weighted_cross_entropy_with_logits",
-    )
+    plain, weighted = (N + "sigmoid_cross_entropy_with_logits",
+        N + "weighted_cross_entropy_with_logits")
     for dtype, shape in itertools.product(DTYPES, ((), (5,), (4, 5), (2, 3, 5))):
         x, z = _values(shape, dtype), _probabilities(shape, dtype, 1)
         record(plain, f"{dtype}-{len(shape)}d", z, x)
@@ -980,76 +807,46 @@ def tf_sigmoid(record):
     record(weighted, "pos_weight of 4", z, x, np.ones(4, np.float32))
     record(weighted, "pos_weight int", z, x, 2)
     record(weighted, "pos_weight None", z, x, None)
-    _elements(
-        lambda f, name, *a, **k: record(plain if len(a) == 2 else weighted, name, *a, **k),
-        "",
-        lambda x, z, pw: ((z, x) if pw is None else (z, x, pw), {}),
-    )
-    record(
-        plain,
-        "document",
-        np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0.0]]),
-        np.array([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]]),
-    )
+    _elements(lambda f, name, *a, **k: record(plain if len(a) == 2 else weighted, name, *a, **k),
+        "", lambda x, z, pw: ((z, x) if pw is None else (z, x, pw), {}))
+    record(plain, "document", np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0.0]]),
+        np.array([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]]))
 
 
-TF_REDUCTIONS = {
-    "NONE": "none",
-    "SUM": "weighted_sum",
-    "MEAN": "weighted_mean",
+TF_REDUCTIONS = {"NONE": "none", "SUM": "weighted_sum", "MEAN": "weighted_mean",
     "SUM_OVER_BATCH_SIZE": "weighted_sum_over_batch_size",
-    "SUM_BY_NONZERO_WEIGHTS": "weighted_sum_by_nonzero_weights",
-}
+    "SUM_BY_NONZERO_WEIGHTS": "weighted_sum_by_nonzero_weights"}
 
 
 def _tf_weights(shape):
     """Weights for losses of a shape, by name."""
     full = np.resize(np.array([2, 0, 0.5, -1], np.float32), shape)
-    kinds = {
-        "1": 1.0,
-        "2": 2.0,
-        "0": 0.0,
-        "int": 3,
-        "0-d": np.float32(1.5).reshape(()),
-        "full": full,
-        "zeros": 0 * full,
-        "cancel": np.resize(np.array([1, -1], np.float32), shape),
-        "int array": full.astype(np.int64),
-        "bool": full > 0,
-        "float64": full.astype(np.float64),
-        "float16": full.astype(np.float16),
-        "(1, ...)": full[:1],
-        "(5,)": np.ones(5, np.float32),
-        "(1,)": np.full(1, 2, np.float32),
-        "(N,)": full.reshape(len(full), -1)[:, 0],
-        "(N, 1)": full.reshape(len(full), -1)[:, :1],
-        "None": None,
-        "list": full.tolist(),
-    }
+    kinds = {"1": 1.0, "2": 2.0, "0": 0.0, "int": 3, "0-d": np.float32(1.5).reshape(()),
+        "full": full, "zeros": 0 * full, "cancel": np.resize(np.array([1, -1], np.float32), shape),
+        "int array": full.astype(np.int64), "bool": full > 0, "float64": full.astype(np.float64),
+        "float16": full.astype(np.float16), "(1, ...)": full[:1], "(5,)": np.ones(5, np.float32),
+        "(1,)": np.full(1, 2, np.float32), "(N,)": full.reshape(len(full), -1)[:, 0],
+        "(N, 1)": full.reshape(len(full), -1)[:, :1], "None": None, "list": full.tolist()}
     if len(shape) > 1:
         kinds["(..., 1)"] = full[..., :1]
     return kinds
 
 
 #: The kinds of weights for losses of each number of axes; float32 losses with two have all.
-_TF_WEIGHTS = {
-    1: ("2", "full", "zeros", "(N, 1)", "0-d"),
+_TF_WEIGHTS = {1: ("2", "full", "zeros", "(N, 1)", "0-d"),
     2: ("2", "full", "zeros", "cancel", "(..., 1)", "(N,)"),
-    3: ("full", "(1, ...)", "(..., 1)", "(N,)"),
-}
+    3: ("full", "(1, ...)", "(..., 1)", "(N,)")}
 
 
 def tf_losses(record):
     reductions = TF_REDUCTIONS.items()
     for dtype, shape in itertools.product(DTYPES, ((4,), (4, 5), (2, 3, 5))):
         x, z = _values((*shape, 5), dtype), _probabilities(shape, dtype)
-        arguments = {
-            "sparse_softmax_cross_entropy": (_index(shape, 5), x),
+        arguments = {"sparse_softmax_cross_entropy": (_index(shape, 5), x),
             "softmax_cross_entropy": (_dense((*shape, 5), -1, dtype), x),
             "sigmoid_cross_entropy": (z, _values(shape, dtype)),
             "log_loss": (z, _probabilities(shape, dtype, 1)),
-            "compute_weighted_loss": (np.abs(_values(shape, dtype)),),
-        }
+            "compute_weighted_loss": (np.abs(_values(shape, dtype)),)}
         for f, args in arguments.items():
             record(L + f, f"{dtype}-{len(shape)}d-defaults", *args)
             for kind, w in _tf_weights(shape).items():
@@ -1064,33 +861,20 @@ def tf_losses(record):
     x, y = _values((4, 5), "float32"), _index((4,), 5)
     q, z = _dense((4, 5), 1, "float32"), _probabilities((4, 5), "float32", 1)
     w = np.array([2, 0, 0.5, -1], np.float32)
-    losses = {
-        "sparse_softmax_cross_entropy": (y, x),
-        "softmax_cross_entropy": (q, x),
-        "sigmoid_cross_entropy": (z, x),
-        "log_loss": (z, _probabilities((4, 5), "float32")),
-        "compute_weighted_loss": (np.abs(x),),
-    }
-    names = {
-        "sparse_softmax_cross_entropy": ("labels", "logits"),
+    losses = {"sparse_softmax_cross_entropy": (y, x), "softmax_cross_entropy": (q, x),
+        "sigmoid_cross_entropy": (z, x), "log_loss": (z, _probabilities((4, 5), "float32")),
+        "compute_weighted_loss": (np.abs(x),)}
+    names = {"sparse_softmax_cross_entropy": ("labels", "logits"),
         "softmax_cross_entropy": ("onehot_labels", "logits"),
         "sigmoid_cross_entropy": ("multi_class_labels", "logits"),
-        "log_loss": ("labels", "predictions"),
-        "compute_weighted_loss": ("losses",),
-    }
+        "log_loss": ("labels", "predictions"), "compute_weighted_loss": ("losses",)}
     for f, args in losses.items():
         for name, reduction in reductions:
             record(L + f, f"no rows-{name}", *[a[:0] for a in args], reduction=reduction)
         for reduction in ("mean", "sum", "SUM", None):
             record(L + f, f"reduction {reduction}", *args, reduction=reduction)
-        record(
-            L + f,
-            "names",
-            **dict(zip(names[f], args)),
-            weights=2.0,
-            scope="s",
-            loss_collection=None,
-        )
+        record(L + f, "names", **dict(zip(names[f], args)), weights=2.0, scope="s",
+            loss_collection=None)
         for k, name in enumerate(names[f]):
             record(L + f, f"{name} None", *args[:k], None, *args[k + 1 :])
     f = L + "sparse_softmax_cross_entropy"
@@ -1099,30 +883,13 @@ def tf_losses(record):
         record(f, f"labels (N, 1)-{name}", y[:, None], x, w, **r)
         record(f, f"labels and weights (N, 1)-{name}", y[:, None], x, w[:, None], **r)
         record(f, f"weights (N, 1)-{name}", y, x, w[:, None], **r)
-        record(
-            f,
-            f"infinite loss of weight 0-{name}",
-            np.array([0, 1]),
-            np.array([[0, 1, 2], [0, -np.inf, 1]], np.float32),
-            np.array([1, 0], np.float32),
-            **r,
-        )
-        record(
-            f,
-            f"label -1 of weight 0-{name}",
-            np.array([0, -1, 1, 1]),
-            x,
-            np.array([1, 0, 1, 1], np.float32),
-            **r,
-        )
-        record(
-            f,
-            f"worked-{name}",
-            np.array([2, 1, 0, 2]),
+        record(f, f"infinite loss of weight 0-{name}", np.array([0, 1]),
+            np.array([[0, 1, 2], [0, -np.inf, 1]], np.float32), np.array([1, 0], np.float32), **r)
+        record(f, f"label -1 of weight 0-{name}", np.array([0, -1, 1, 1]), x,
+            np.array([1, 0, 1, 1], np.float32), **r)
+        record(f, f"worked-{name}", np.array([2, 1, 0, 2]),
             np.array([[3, 1, -3], [0, 5, 1], [1, 1, 1], [2, 0, 2]], np.float64),
-            np.array([2, 0, 0.5, -1]),
-            **r,
-        )
+            np.array([2, 0, 0.5, -1]), **r)
     record(f, "logits (N, C, 1)", y, x[:, :, None])
     record(f, "labels (N, 2)", np.stack([y, y], 1), x)
     record(f, "weights (N, 2)", y, x, np.ones((4, 2), np.float32))
@@ -1139,12 +906,8 @@ def tf_losses(record):
             record(L + f, f"e={e}-{name}", *args, 1.0, e, reduction=reduction)
         record(L + f, "positional", *args, 2.0, 0.1, "s", "losses", "weighted_sum")
         for dtype in DTYPES:
-            record(
-                L + f,
-                f"e=0.1-{dtype}",
-                *[a.astype(DTYPES[dtype]) for a in args],
-                label_smoothing=0.1,
-            )
+            record(L + f, f"e=0.1-{dtype}", *[a.astype(DTYPES[dtype]) for a in args],
+                label_smoothing=0.1)
         for dtype in ("int32", "int64", "float64", "bool"):
             record(L + f, f"labels {dtype}", (args[0] > 0.4).astype(dtype), x)
         record(L + f, "integer logits", args[0], x.astype(np.int64))
@@ -1162,14 +925,8 @@ def tf_losses(record):
     z = np.array([0, 1, 1, 0, 0.5, 1], np.float32)
     for dtype in DTYPES:
         for epsilon in (1e-7, 1e-3, 0.0):
-            record(
-                f,
-                f"certain-{dtype}-epsilon={epsilon}",
-                z.astype(DTYPES[dtype]),
-                p.astype(DTYPES[dtype]),
-                epsilon=epsilon,
-                reduction="none",
-            )
+            record(f, f"certain-{dtype}-epsilon={epsilon}", z.astype(DTYPES[dtype]),
+                p.astype(DTYPES[dtype]), epsilon=epsilon, reduction="none")
     record(f, "positional", z, p, 2.0, 1e-3, "s", "losses", "weighted_sum")
     record(f, "predictions 2", z, p * 2, reduction="none")
     record(f, "integer predictions", z, np.array([0, 1, 0, 1, 1, 0]), reduction="none")
@@ -1228,18 +985,8 @@ def tf_sequences(record):
     # A user's own function is called, so its cases are in the tests.
 
 
-PARTS = (
-    torch_normalizers,
-    torch_index,
-    torch_dense,
-    torch_binary,
-    tf_normalizers,
-    tf_sparse,
-    tf_dense,
-    tf_sigmoid,
-    tf_losses,
-    tf_sequences,
-)
+PARTS = (torch_normalizers, torch_index, torch_dense, torch_binary, tf_normalizers, tf_sparse,
+    tf_dense, tf_sigmoid, tf_losses, tf_sequences)
 
 
 def main():

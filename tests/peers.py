@@ -285,9 +285,8 @@ def _wide(a):
 
 def _sum(c, t, size, axis):
     """The sum of c t, without the terms of coefficient 0; and the sizes of its terms."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        terms = np.where(c == 0, 0.0, c * t)
-        sizes = np.nan_to_num(np.abs(c) * (np.abs(t) + size), nan=0.0, posinf=0.0)
+    terms = np.where(c == 0, 0.0, c * t)
+    sizes = np.nan_to_num(np.abs(c) * (np.abs(t) + size), nan=0.0, posinf=0.0)
     return terms.sum(axis), sizes.sum(axis)
 
 
@@ -301,12 +300,11 @@ def _log_softmax(x, axis):
     x = _wide(x)
     if 0 in x.shape:
         return x, x
-    with np.errstate(invalid="ignore", over="ignore"):
-        top = x.max(axis, keepdims=True)
-        first = np.indices(x.shape)[axis] == np.expand_dims(x.argmax(axis), axis)
-        others = np.where(first, np.where(np.isnan(x), x, 0.0), np.exp(x - top))
-        value = (x - top) - np.log1p(others.sum(axis, keepdims=True))
-        value = np.where(top == np.inf, np.nan, value)
+    top = x.max(axis, keepdims=True)
+    first = np.indices(x.shape)[axis] == np.expand_dims(x.argmax(axis), axis)
+    others = np.where(first, np.where(np.isnan(x), x, 0.0), np.exp(x - top))
+    value = (x - top) - np.log1p(others.sum(axis, keepdims=True))
+    value = np.where(top == np.inf, np.nan, value)
     return value, _finite_top(x, axis)
 
 
@@ -317,8 +315,7 @@ def log_softmax(x, axis=-1):
 
 def softmax(x, axis=-1):
     value, size = _log_softmax(x, axis)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.exp(value), np.exp(value) * (1 + size + np.nan_to_num(np.abs(value), posinf=0))
+    return np.exp(value), np.exp(value) * (1 + size + np.nan_to_num(np.abs(value), posinf=0))
 
 
 def _torch_normalizer(function):
@@ -338,8 +335,7 @@ def _tf_normalizer(function):
 
 
 def sigmoid(x, name=None):
-    with np.errstate(over="ignore", invalid="ignore"):
-        value = np.exp(-np.logaddexp(0, -_wide(x)))
+    value = np.exp(-np.logaddexp(0, -_wide(x)))
     return value, value + value * np.nan_to_num(np.abs(_wide(x)), nan=0, posinf=0)
 
 
@@ -411,10 +407,9 @@ def _logistic(x, z, pw=1.0, u=1.0):
     """(1 - z) log(1 + exp(x)) + pw z log(1 + exp(-x)), times u."""
     x, z, pw, u = (_wide(a) for a in (x, z, pw, u))
     size = np.where(np.isfinite(x), np.abs(x), 0.0)
-    with np.errstate(invalid="ignore"):
-        no, no_size = _sum(u * (1 - z) * np.ones_like(x), np.logaddexp(0, x), size, ())
-        yes, yes_size = _sum(u * pw * z * np.ones_like(x), np.logaddexp(0, -x), size, ())
-        return no + yes, no_size + yes_size
+    no, no_size = _sum(u * (1 - z) * np.ones_like(x), np.logaddexp(0, x), size, ())
+    yes, yes_size = _sum(u * pw * z * np.ones_like(x), np.logaddexp(0, -x), size, ())
+    return no + yes, no_size + yes_size
 
 
 def binary_cross_entropy_with_logits(
@@ -430,9 +425,8 @@ def binary_cross_entropy(
     input, target, weight=None, size_average=None, reduce=None, reduction="mean"
 ):
     p, z, u = _wide(input), _wide(target), 1.0 if weight is None else _wide(weight)
-    with np.errstate(divide="ignore"):
-        yes = u * z * np.maximum(np.log(p), -100)
-        no = u * (1 - z) * np.maximum(np.log1p(-p), -100)
+    yes = u * z * np.maximum(np.log(p), -100)
+    no = u * (1 - z) * np.maximum(np.log1p(-p), -100)
     value = np.asarray(-(yes + no))
     size = np.asarray(np.abs(yes) + np.abs(no))
     return _torch_reduced(value, size, reduction, value.size, size_average, reduce)
@@ -519,9 +513,8 @@ def log_loss(
     reduction=NONZERO,
 ):  # fmt: skip
     p, z = _wide(predictions), _wide(labels)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        yes = _sum(z, -np.log(p + epsilon), 1.0, ())
-        no = _sum(1 - z, -np.log(1 - p + epsilon), 1.0, ())
+    yes = _sum(z, -np.log(p + epsilon), 1.0, ())
+    no = _sum(1 - z, -np.log(1 - p + epsilon), 1.0, ())
     return _tf_loss(yes[0] + no[0], yes[1] + no[1], weights, reduction)
 
 
@@ -575,9 +568,15 @@ FORMULAS = {
 }
 
 
+def formula(function, *args, **kwargs):
+    """The value of a peer's formula, and the sizes of its terms."""
+    with np.errstate(all="ignore"):
+        value, size = FORMULAS[function](*args, **kwargs)
+    return np.asarray(value), np.asarray(size)
+
+
 @functools.cache
-def formula(key):
+def expected(key):
     """The value of the peer's formula for a case, and the sizes of its terms."""
     case = CASES[key]
-    value, size = FORMULAS[case.function](*case.args, **case.kwargs, **(case.init or {}))
-    return np.asarray(value), np.asarray(size)
+    return formula(case.function, *case.args, **case.kwargs, **(case.init or {}))

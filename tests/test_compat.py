@@ -58,13 +58,13 @@ def _agrees(key, value):
     if value.dtype.kind == "i":
         return np.array_equal(value, case.value)
     epsilon = max(_coarsest(case, case.value), peers.COARSER.get(case.function, 0.0))
-    limit = 2 * epsilon * peers.formula(key)[1]
+    limit = 2 * epsilon * peers.expected(key)[1]
     return peers.near(value, case.value, limit + peers.SMALLEST[value.dtype.name])
 
 
 def _follows(key, value):
     """Our value is the formula's, rounded as this library does: wide inside, once at the end."""
-    exact, size = peers.formula(key)
+    exact, size = peers.expected(key)
     if value.dtype.kind == "i":
         return np.array_equal(value, np.trunc(exact))
     epsilon = peers.EPSILON[value.dtype.name]
@@ -94,7 +94,7 @@ def _fault(key):
         if agrees != (difference is None):
             return f"{value} {'agrees' if agrees else 'disagrees'} with the peer's {case.value}"
         if not _follows(key, value):
-            return f"{value} is not the formula's {peers.formula(key)[0]}"
+            return f"{value} is not the formula's {peers.expected(key)[0]}"
         if warned != case.warns and case.error is None:
             return f"warns {warned}"
     return None

@@ -1,9 +1,11 @@
 """``fastxent.compat`` against what torch and TensorFlow returned for the same calls."""
 
+import array
 import inspect
 import itertools
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -233,6 +235,51 @@ def test_lists_do_not_widen(function):
     x = np.array([[0, 5, 1]], np.float32)
     got = getattr(F, function)(x, [[0.0, 0.8, 0.2]], [1.0, 2.0, 3.0])
     assert got.dtype == np.float32
+
+
+def test_whatever_numpy_can_view():
+    """Buffers and objects with ``__array__`` have a dtype, and count with it."""
+
+    class Column:
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.values, dtype)
+
+    x, q = np.array([[0, 5, 1]], np.float32), np.array([[0, 0.8, 0.2]])
+    for view in (np.asarray, memoryview, Column):
+        for function in (F.cross_entropy, F.binary_cross_entropy_with_logits):
+            assert function(view(x), view(q)).dtype == np.float64
+            assert function(view(q), view(x / 5)).dtype == (
+                np.float64 if function is F.cross_entropy else np.float32
+            )
+        assert F.cross_entropy(view(x), view(np.array([1]))) == F.cross_entropy(x, [1])
+    y = array.array("i", [1])
+    assert tf.nn.sparse_softmax_cross_entropy_with_logits(y, x) == F.cross_entropy(x, [1])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, y, q: F.cross_entropy(x, y, label_smoothing=0.1),
+        lambda x, y, q: F.cross_entropy(x, q),
+        lambda x, y, q: F.binary_cross_entropy_with_logits(x, q),
+        lambda x, y, q: tf.losses.sparse_softmax_cross_entropy(y[:, None], x),
+        lambda x, y, q: tf.nn.softmax_cross_entropy_with_logits(q[:1], x),
+        lambda x, y, q: tf.losses.sigmoid_cross_entropy(q, x),
+    ],
+)
+def test_no_second_array_of_the_size_of_the_logits(call):
+    x, q = np.ones((2, 600, 2000), np.float32)
+    y = np.arange(600)
+    call(x, y, q)
+    tracemalloc.start()
+    try:
+        call(x, y, q)
+        assert tracemalloc.get_traced_memory()[1] < x.nbytes / 4
+    finally:
+        tracemalloc.stop()
 
 
 def test_empty_lists_are_labels():

@@ -10,6 +10,8 @@ from .. import _check
 
 Array = np.ndarray[Any, Any]
 
+_UNTYPED = (list, tuple, int, float)
+
 
 def cast(value: Any, dtype: Any) -> Any:
     """Return a loss in the dtype that the peer returns; beyond its range it is infinite."""
@@ -17,6 +19,12 @@ def cast(value: Any, dtype: Any) -> Any:
     dtype = dtype.newbyteorder("=") if dtype.kind == "f" else dtype
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(value).astype(dtype, copy=False)[()]
+
+
+def float_dtypes(*arrays: Any) -> set[Any]:
+    """Return the float dtypes of what has one; lists and Python's numbers have none."""
+    typed = (np.asarray(a).dtype for a in arrays if a is not None and not isinstance(a, _UNTYPED))
+    return {dtype for dtype in typed if dtype.kind not in "biu"}
 
 
 def indices(labels: Any) -> Array:

@@ -78,15 +78,9 @@ class Reduction:
             raise ValueError(f"reduction must be one of {cls.all()}; got {key!r}")
 
 
-def _weights(weights: Any, shape: tuple[int, ...]) -> Array:
-    """Weights seen in the shape of the losses: scalars, or as many axes as these have."""
-    w = np.asarray(weights)
-    if w.ndim not in (0, len(shape)):
-        raise ValueError(
-            f"weights must be a scalar or have as many axes as the losses, {len(shape)}, each of "
-            f"length 1 or that of the losses, {shape}; got shape {w.shape}"
-        )
-    return _check.broadcast("weights", w, shape, "losses")  # type: ignore[return-value]
+def _weights(weights: Any, shape: tuple[int, ...]) -> Any:
+    """Weights seen in the shape of the losses."""
+    return _check.broadcast("weights", _check.same_rank("weights", weights, shape), shape, "losses")
 
 
 def _reduced(loss: Callable[..., Any], w: Array, reduction: str, dtype: Any) -> Any:

@@ -197,9 +197,7 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: Any
 def _indices(labels: Any) -> Array:
     y = indices(labels)
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels must be integers, one class index per row; got dtype {y.dtype}{_SWAPPED}"
-        )
+        raise _check.not_indices(y, _SWAPPED)
     return y
 
 

@@ -26,13 +26,13 @@ class _Module:
 
 
 class _Loss(_Module):
-    """A loss with its reduction, and whatever else it holds as attributes."""
+    """A loss with its weight and reduction."""
 
-    def __init__(self, size_average: Any, reduce: Any, reduction: str, **options: Any) -> None:
+    def __init__(self, weight: Any, size_average: Any, reduce: Any, reduction: str) -> None:
         if size_average is not None or reduce is not None:
             reduction = functional._reduction(size_average, reduce, reduction, level=4)
+        self.weight = weight
         self.reduction = reduction
-        vars(self).update(options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -146,11 +146,14 @@ class NLLLoss(_Loss):
         reduce: Any = None,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(size_average, reduce, reduction, weight=weight, ignore_index=ignore_index)
+        super().__init__(weight, size_average, reduce, reduction)
+        self.ignore_index = ignore_index
 
     def forward(self, input: Any, target: Any) -> Any:
         """Return the loss."""
-        return functional.nll_loss(input, target, **vars(self))
+        return functional.nll_loss(
+            input, target, self.weight, None, self.ignore_index, None, self.reduction
+        )
 
 
 class CrossEntropyLoss(_Loss):
@@ -195,14 +198,16 @@ class CrossEntropyLoss(_Loss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(
-            size_average, reduce, reduction, weight=weight, ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-        )  # fmt: skip
+        super().__init__(weight, size_average, reduce, reduction)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
 
     def forward(self, input: Any, target: Any) -> Any:
         """Return the loss."""
-        return functional.cross_entropy(input, target, **vars(self))
+        return functional.cross_entropy(
+            input, target, self.weight, None, self.ignore_index, None, self.reduction,
+            self.label_smoothing,
+        )  # fmt: skip
 
 
 class BCELoss(_Loss):
@@ -239,11 +244,11 @@ class BCELoss(_Loss):
         reduce: Any = None,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(size_average, reduce, reduction, weight=weight)
+        super().__init__(weight, size_average, reduce, reduction)
 
     def forward(self, input: Any, target: Any) -> Any:
         """Return the loss."""
-        return functional.binary_cross_entropy(input, target, **vars(self))
+        return functional.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -286,8 +291,11 @@ class BCEWithLogitsLoss(_Loss):
         reduction: str = "mean",
         pos_weight: Any = None,
     ) -> None:
-        super().__init__(size_average, reduce, reduction, weight=weight, pos_weight=pos_weight)
+        super().__init__(weight, size_average, reduce, reduction)
+        self.pos_weight = pos_weight
 
     def forward(self, input: Any, target: Any) -> Any:
         """Return the loss."""
-        return functional.binary_cross_entropy_with_logits(input, target, **vars(self))
+        return functional.binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )

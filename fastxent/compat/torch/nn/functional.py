@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .... import _check, losses, normalizers
-from ..._common import Array, cast, indices, normalized, softmax_loss
+from ..._common import Array, cast, float_dtypes, indices, normalized, softmax_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -330,19 +330,9 @@ def cross_entropy(
             losses.softmax_cross_entropy, x, y, _class_axis(x), class_weight=weight,
             reduction=reduction, label_smoothing=smoothing,
         )  # fmt: skip
-    return cast(loss, _wider(x, target, weight))
-
-
-def _wider(x: Array, *others: Any) -> Any:
-    """Promote the dtype of an array by those of other float arrays; lists have no dtype."""
-    dtypes = {a.dtype for a in (x, *others) if isinstance(a, np.ndarray) and not _is_integer(a)}
-    if len(dtypes) == 1:
-        return dtypes.pop()
-    return np.dtype(np.float64 if any(d.itemsize == 8 for d in dtypes) else np.float32)
-
-
-def _is_integer(a: Array) -> bool:
-    return a.dtype.kind in "biu"
+    dtypes = float_dtypes(x, target, weight)
+    wide = np.float64 if any(d.itemsize == 8 for d in dtypes) else np.float32
+    return cast(loss, dtypes.pop() if len(dtypes) == 1 else wide)
 
 
 def binary_cross_entropy(
@@ -400,9 +390,8 @@ def binary_cross_entropy(
     """
     reduction = _reduction(size_average, reduce, reduction)
     p, z = _check.floating("input", input, _SWAPPED), np.asarray(target)
-    for name, a in (("input", p), ("target", z)):
-        if not np.all((a >= 0) & (a <= 1)):
-            raise ValueError(f"{name} must lie in [0, 1]; got a value that does not")
+    _check.unit_interval("input", p)
+    _check.unit_interval("target", z)
     # Only these have a logarithm below -100: of the one, or of the other.
     low, high = p < np.exp(-100), p == 1
     inside = np.where(low | high, p.dtype.type(0.5), p) if np.any(low | high) else p
@@ -481,5 +470,4 @@ def binary_cross_entropy_with_logits(
             x, target, sample_weight=weight, pos_weight=pos_weight,
             reduction="size_mean" if reduction == "mean" else reduction,
         )  # fmt: skip
-    typed = isinstance(target, np.ndarray) and not _is_integer(target)
-    return cast(loss, target.dtype if typed else x.dtype)
+    return cast(loss, *(float_dtypes(target) or [x.dtype]))

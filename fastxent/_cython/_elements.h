@@ -377,11 +377,13 @@ static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, flo
 }
 #endif
 
-/* Entries by themselves (see _entries.pxi), whole vectors of them: the general loops took 0.62 ns
- * per entry and thread for a loss and 1.2 with its gradient, these 0.4 and 0.5. */
+/* Entries by themselves (see _entries.pxi), in whole vectors: the general loops took 0.62 ns per
+ * entry and thread for a loss and 1.2 with its gradient, these 0.47 and 0.64. Fetching ahead, a
+ * loss of 4096 x 1000 entries beyond the cache on two threads took 1.26 ms in place of 1.70. */
 #if defined(__AVX512F__)
 #define HAS_ENTRY_FLOATS 1
 #define FX_S(v) _mm512_set1_ps(v)
+#define FX_AHEAD 8192
 
 /* exp(-|x|) */
 static inline __m512 fx_decay16(__m512 x) {
@@ -416,6 +418,8 @@ static inline void entry_floats(const float *x, const float *a, const float *b, 
     for (k = 0; k < n; k += 16) {
         __m512 v = _mm512_loadu_ps(x + k), t = fx_decay16(v), l = fx_log1p16(t);
         __m512 bk = _mm512_loadu_ps(b + k);
+        _mm_prefetch((const char *)(x + k) + FX_AHEAD, _MM_HINT_T1);
+        _mm_prefetch((const char *)(b + k) + FX_AHEAD, _MM_HINT_T1);
         __m512 ak = both ? _mm512_loadu_ps(a + k) : _mm512_sub_ps(FX_S(1.0f), bk);
         /* A term whose coefficient is 0 is absent; NaN is not 0. */
         __mmask16 up = _mm512_cmp_ps_mask(ak, _mm512_setzero_ps(), _CMP_NEQ_UQ);

@@ -34,7 +34,9 @@ def _answer(case):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            value, error = np.asarray(peers.call(case)), None
+            value, error = peers.call(case), None
+            assert isinstance(value, np.ndarray) == (np.ndim(value) > 0), "a scalar, not 0-d"
+            value = np.asarray(value)
         except Exception as e:
             value, error = None, e
     return value, error, sorted({w.category.__name__ for w in caught})

@@ -15,10 +15,11 @@ _UNTYPED = (list, tuple, int, float)
 
 def cast(value: Any, dtype: Any) -> Any:
     """Return a loss in the dtype that the peer returns; beyond its range it is infinite."""
-    dtype = np.dtype(dtype)
-    dtype = dtype.newbyteorder("=") if dtype.kind == "f" else dtype
+    value, dtype = np.asarray(value), np.dtype(dtype)
+    if value.dtype == dtype:
+        return value[()]
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(value).astype(dtype, copy=False)[()]
+        return value.astype(dtype.newbyteorder("=") if dtype.kind == "f" else dtype)[()]
 
 
 def float_dtypes(*arrays: Any) -> set[Any]:

@@ -2,8 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,18 @@ _NAMES = {
 _OURS = re.compile(r"\b(" + "|".join(_NAMES) + r")\b")
 
 
-@contextmanager
-def _named() -> Iterator[None]:
-    """Let an error name the peer's arguments."""
-    try:
-        yield
-    except (IndexError, TypeError, ValueError) as error:
-        raise type(error)(_OURS.sub(lambda m: _NAMES[m[0]], str(error))) from None
+class _Named:
+    """Lets an error name the peer's arguments."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, (IndexError, TypeError, ValueError)):
+            raise type(error)(_OURS.sub(lambda m: _NAMES[m[0]], str(error))) from None
+
+
+_named = _Named()
 
 
 def _reduction(size_average: Any, reduce: Any, reduction: Any, level: int = 3) -> str:
@@ -172,7 +176,7 @@ def _index_loss(
     axis, y = _class_axis(x), indices(target)
     if x.ndim == 1 and y.shape == (1,):
         y = y.reshape(())
-    with _named():
+    with _named:
         loss = softmax_loss(function, x, y, axis, class_weight=weight, **options)
     return cast(loss, x.dtype)
 
@@ -325,7 +329,7 @@ def cross_entropy(
     y = _check.floating("target of the input's shape, a distribution,", y)
     if ignore_index >= 0:
         raise ValueError(f"ignore_index must be negative for distributions; got {ignore_index}")
-    with _named():
+    with _named:
         loss = softmax_loss(
             losses.softmax_cross_entropy, x, y, _class_axis(x), class_weight=weight,
             reduction=reduction, label_smoothing=smoothing,
@@ -395,7 +399,7 @@ def binary_cross_entropy(
     # Only these have a logarithm below -100: of the one, or of the other.
     low, high = p < np.exp(-100), p == 1
     inside = np.where(low | high, p.dtype.type(0.5), p) if np.any(low | high) else p
-    with _named():
+    with _named:
         each = np.asarray(losses.binary_cross_entropy(inside, z, sample_weight=weight))
     z, w = z.astype(each.dtype), 1 if weight is None else weight
     np.copyto(each, np.broadcast_to(100 * z * w, each.shape), "same_kind", where=low)
@@ -465,7 +469,7 @@ def binary_cross_entropy_with_logits(
     """
     reduction = _reduction(size_average, reduce, reduction)
     x = _check.floating("input", input, _SWAPPED)
-    with _named():
+    with _named:
         loss = losses.sigmoid_cross_entropy(
             x, target, sample_weight=weight, pos_weight=pos_weight,
             reduction="size_mean" if reduction == "mean" else reduction,

@@ -40,8 +40,8 @@ class _Named:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, (IndexError, TypeError, ValueError)):
-            raise type(error)(_OURS.sub(lambda m: _NAMES[m[0]], str(error))) from None
+        if kind in (IndexError, TypeError, ValueError):
+            raise kind(_OURS.sub(lambda m: _NAMES[m[0]], str(error))) from None
 
 
 _named = _Named()
@@ -398,12 +398,14 @@ def binary_cross_entropy(
     _check.unit_interval("target", z)
     # Only these have a logarithm below -100: of the one, or of the other.
     low, high = p < np.exp(-100), p == 1
-    inside = np.where(low | high, p.dtype.type(0.5), p) if np.any(low | high) else p
+    clipped = np.any(low | high)
+    inside = np.where(low | high, p.dtype.type(0.5), p) if clipped else p
     with _named:
         each = np.asarray(losses.binary_cross_entropy(inside, z, sample_weight=weight))
-    z, w = z.astype(each.dtype), 1 if weight is None else weight
-    np.copyto(each, np.broadcast_to(100 * z * w, each.shape), "same_kind", where=low)
-    np.copyto(each, np.broadcast_to(100 * (1 - z) * w, each.shape), "same_kind", where=high)
+    if clipped:
+        w, z = np.broadcast_to(1 if weight is None else weight, p.shape), z.astype(each.dtype)
+        each[low] = 100 * z[low] * w[low]
+        each[high] = 100 * (1 - z[high]) * w[high]
     if reduction == "none":
         return cast(each, p.dtype)
     total = each.sum(dtype=np.float64)

@@ -101,9 +101,9 @@ def elements(x, z, u, g, pw, e, kind, loss, total, grad, scale, stream) -> Job:
                 if grad is not None:
                     half = grad.dtype.itemsize == 2
                     grad[part] = slopes.astype(np.float32) if half else slopes
+                sums.append(float(values.sum()))
             if loss is not None:
                 loss[part] = values
-            sums.append(float(values.sum()))
         if total is not None:
             total[block] = sum(sums)
 

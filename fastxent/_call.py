@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _backends, _check, _config, _threads
-from ._numpy import merge
+from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +24,8 @@ _LABELS = 1 << 14  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous
+_CHUNK = 1 << 26  # elements of an evaluation done with before the next
+_PAGE = 1 << 12  # bytes
 
 #: Elements below which a call is serial: waking a thread costs as much as computing these.
 _PARALLEL = 1 << 18
@@ -31,8 +33,9 @@ _PARALLEL = 1 << 18
 #: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
 _STREAM_BYTES = 12 << 20
 
-#: Elements of a label gradient computed at once.
+#: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
+_TOGETHER = 8
 
 
 #: Room for the exponentials of a row (or of a few), so that its gradient need not compute
@@ -126,13 +129,7 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     if blocks == 1 and len(jobs) == 1:
         jobs[0](0, rows, 0, _room() if emit else None)
         return total.tolist()
-    if threads > 1:
-        # A backend with threads of its own does what it can on them, all blocks at once.
-        room = _ROOM_BYTES if emit else 0
-        jobs = [
-            job for job in jobs
-            if not (hasattr(job, "sweep") and job.sweep(rows, step, threads, room))
-        ]  # fmt: skip
+    jobs = _sweep_blocks(jobs, rows, step, threads, _ROOM_BYTES if emit else 0)
 
     def work(k: int) -> None:
         k, block = divmod(k, blocks)
@@ -143,32 +140,183 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     return total.tolist()
 
 
+def _sweep_blocks(
+    jobs: list[Any], rows: int, step: int, threads: int, room: int
+) -> list[Callable[..., None]]:
+    """Let a backend with threads of its own do all blocks at once on them; what it left."""
+    if threads == 1:
+        return jobs
+    return [j for j in jobs if not (hasattr(j, "sweep") and j.sweep(rows, step, threads, room))]
+
+
 def _run_long(
     fold: _Fold, bind: _Bind, threads: int, emit: bool, contiguous: bool
 ) -> Iterator[float]:
     """Long rows: statistics of the pieces, merged in order; then losses; then gradients."""
-    x = fold.classed[0]
-    num_classes, rows = x.shape[1], fold.rows
+    num_classes = fold.classed[0].shape[1]
     step = 1 if contiguous else _TILE
-    blocks = -(-rows // step)
-    pieces = [(k, min(k + _PIECE, num_classes)) for k in range(0, num_classes, _PIECE)]
-    parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
-
-    def sweep(jobs: list[Callable[..., None]]) -> None:
-        def work(k: int) -> None:
-            block, job = divmod(k, len(jobs))
-            jobs[job](block * step, min(rows, (block + 1) * step), block)
-
-        _threads.run(work, blocks * len(jobs), threads)
-
-    sweep([bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)])
-    stats = merge(parts)
-    total = np.zeros(blocks)
+    pieces = _pieces(0, num_classes)
+    stats = _scan(fold, bind, pieces, step, threads)
+    total = np.zeros(-(-fold.rows // step))
     # Losses first: a gradient in place overwrites the logits they read.
-    sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)])
+    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
     if emit:
-        sweep([bind(fold, None, True, stats, FINISH, *p) for p in pieces])
+        jobs = [bind(fold, None, True, stats, FINISH, *p) for p in pieces]
+        _sweep(jobs, fold.rows, step, threads)
     yield from total.tolist()
+
+
+def _pieces(begin: int, end: int) -> list[tuple[int, int]]:
+    return [(k, min(k + _PIECE, end)) for k in range(begin, end, _PIECE)]
+
+
+def _scan(
+    fold: _Fold, bind: _Bind, pieces: list[tuple[int, int]], step: int, threads: int
+) -> Array:
+    """Statistics of all rows from some of their classes."""
+    x = fold.classed[0]
+    parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
+    jobs = [bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)]
+    _sweep(jobs, fold.rows, step, threads)
+    return merge(parts)
+
+
+def _sweep(jobs: list[Callable[..., None]], rows: int, step: int, threads: int) -> None:
+    """Run every job over all rows, in blocks."""
+
+    def work(k: int) -> None:
+        block, job = divmod(k, len(jobs))
+        jobs[job](block * step, min(rows, (block + 1) * step), block)
+
+    _threads.run(work, -(-rows // step) * len(jobs), threads)
+
+
+class Partial(NamedTuple):
+    """What an evaluation adds up to; the results of parts of a data set can be added."""
+
+    loss: float = 0.0  # the sum over the rows that count
+    counted: int = 0  # the rows that count
+    hits: int = 0  # those whose label has the largest logit, alone or tied
+    rows: int = 0
+
+    def __add__(self, other: "Partial") -> "Partial":  # type: ignore[override]
+        """The result of both parts together."""
+        return Partial(
+            self.loss + other.loss,
+            self.counted + other.counted,
+            self.hits + other.hits,
+            self.rows + other.rows,
+        )
+
+
+def evaluate(
+    x: Array,
+    y: Array,
+    axis: int,
+    ignore: int | None,
+    e: float,
+    origin: tuple[int, ...],
+    tick: Callable[[int], None],
+) -> Partial:
+    """Losses, hits and numbers of a block of checked logits and labels.
+
+    ``origin`` is where the block begins, for the sentence about a bad label; ``tick``
+    is told of elements as they are done with.
+    """
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+    num_classes = x.shape[axis]
+    pattern = _pattern(ignore)
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        *_, labels, kept = fold.plain
+        if phase == ALL:
+            stats = kept
+        elif phase == FINISH:
+            kept[...] = stats
+        return chosen.kernels.rows_index(
+            fold.classed[0], labels, None, None, None, None, e, 0.0, None, total, None, stats,
+            1.0, pattern, phase, begin, end, False,
+        )  # fmt: skip
+
+    result = Partial()
+    for fold in _fold(axis, [x], [None, None, None, y]):
+        count = 0
+        for good, _, found in _label_pass(chosen, fold, None, pattern, num_classes, threads):
+            if not good:
+                raise _check.label_error(y, None, ignore, num_classes, origin)
+            count += found
+        stats = np.empty((*fold.plain[3].shape, len(STATS)))
+        fold = _Fold(fold.classed, [*fold.plain, stats])
+        if fold.rows * num_classes > _CHUNK:
+            loss = _run_chunks(fold, bind, threads, tick)
+        else:
+            _touch(fold.classed[0], threads)
+            loss = sum(_run([fold], bind, threads, emit=False))
+            tick(fold.rows * num_classes)
+        result += Partial(loss, count, _hits(fold, ignore, threads), fold.rows)
+    return result
+
+
+def _run_chunks(fold: _Fold, bind: _Bind, threads: int, tick: Callable[[int], None]) -> float:
+    """Rows too long to be read one after the other: all of them, some classes at a time."""
+    x, rows = fold.classed[0], fold.rows
+    num_classes = x.shape[1]
+    width = max(1, _CHUNK // rows)
+    step = 1 if x.strides[1] == x.itemsize else max(_TILE, _BLOCK // width // _TILE * _TILE)
+    stats = None
+    for begin in range(0, num_classes, width):
+        end = min(begin + width, num_classes)
+        _touch(x[:, begin:end], threads)
+        part = _scan(fold, bind, _pieces(begin, end), step, threads)
+        stats = part if stats is None else merge(np.stack([stats, part]))
+        tick((end - begin) * rows)
+    total = np.zeros(-(-rows // _LABELS))
+    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
+    return float(sum(total.tolist()))
+
+
+def _touch(x: Array, threads: int) -> None:
+    """Have a mapped file's pages read in their order, before tiles of rows hop over them.
+
+    Where the classes lie further apart than the rows, a tile has a page for each class:
+    on a disk that would be one long wait, which no Ctrl-C ends.
+    """
+    rows = 0 if x.ndim == 2 else 2
+    if abs(x.strides[rows]) >= abs(x.strides[1]):
+        return
+    every = max(1, _PAGE // max(1, abs(x.strides[rows])))
+    x = np.moveaxis(x, 1, 0)  # classes first
+    x = x[:, ::every] if rows == 0 else x[:, :, ::every]
+    step = max(1, _TILE * len(x) // max(1, x.size))
+
+    def work(k: int) -> None:
+        x[k * step : (k + 1) * step].copy()
+
+    _threads.run(work, -(-len(x) // step), threads)
+
+
+def _hits(fold: _Fold, ignore: int | None, threads: int) -> int:
+    """How many rows count, hold no NaN and have their label at the maximum."""
+    x, labels, stats = fold.classed[0], *fold.plain[3:]
+    inner = x.shape[2] if x.ndim == 3 else 1
+    hits = [0] * _part_count(_LABELS, inner, x.shape[0])
+
+    def work(k: int) -> None:
+        rows = _part(k, _LABELS, inner)
+        y, found = labels[rows], stats[rows]
+        counts = np.full(y.shape, True) if ignore is None else y != ignore
+        index = np.expand_dims(np.where(counts, y, 0).astype(np.intp), 1)
+        every_class = (rows[0], slice(None), *rows[1:])
+        at_label = np.take_along_axis(x[every_class], index, axis=1).squeeze(1)
+        hit = counts & (widen(at_label) == found[..., 0]) & ~np.isnan(found[..., 1])
+        hits[k] = int(np.count_nonzero(hit))
+
+    _threads.run(work, len(hits), threads)
+    return sum(hits)
 
 
 def _streams(a: Array | None, x: Array) -> bool:
@@ -288,23 +436,12 @@ def loss(
 
     # The labels alone: their range, and what the means divide by.  Nothing is written before.
     size = math.prod(shape)
-    weight, count = 0.0, 0
     if index:
-        # Kernels compare labels as signed 64-bit patterns; so must the one to ignore be.
-        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
-        for fold in folds:
-            for found in _label_pass(chosen, fold, w, pattern, num_classes, threads):
-                if not found[0]:
-                    raise _check.label_error(y, u, ignore, num_classes)
-                weight, count = weight + found[1], count + found[2]
+        pattern = _pattern(ignore)
+        weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
     else:
-        weight, count = float(size), size
-        if u is not None and not none:
-            weight, count = float(u.sum(dtype=np.float64)), int(np.count_nonzero(u))
-    denominator = {
-        "mean": weight, "size_mean": float(size), "nonzero_mean": float(count),
-    }.get(reduction, 1.0)  # fmt: skip
-
+        weight, count = (float(size), size) if none else weights(u, size)
+    denominator = _denominator(reduction, weight, size, count)
     scale = 1.0 / denominator if denominator else 0.0
     if g is not None and not none:
         scale, g = scale * float(g), None
@@ -330,15 +467,66 @@ def loss(
 
         sums = _run(folds, bind, threads, emit=with_grad)
 
-    if losses is not None:
-        result = losses[()] if given is None else given
-    else:
-        with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
-            result = value_type.type(sum(sums) / denominator if denominator else np.nan)
-        if given is not None:
-            given[()] = result
-            result = given
+    result = _result(losses, sums, denominator, value_type, given)
     return (result, grad) if with_grad else result
+
+
+def weights(u: Array | None, size: int) -> tuple[float, int]:
+    """The sum of the sample weights over all losses, and how many are not 0."""
+    if u is None:
+        return float(size), size
+    # A broadcast axis repeats its weights: one of each is enough to read.
+    once = u[tuple(slice(None) if stride else slice(1) for stride in u.strides)]
+    times = size // once.size if once.size else 0
+    return float(once.sum(dtype=np.float64)) * times, int(np.count_nonzero(once)) * times
+
+
+def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
+    means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
+    return means.get(reduction, 1.0)
+
+
+def _result(
+    losses: Array | None,
+    sums: list[float],
+    denominator: float,
+    value_type: Any,
+    given: Array | None,
+) -> Any:
+    """The losses, or their sum by the denominator, in the array that was given for it."""
+    if losses is not None:
+        return losses[()] if given is None else given
+    with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
+        result = value_type.type(sum(sums) / denominator if denominator else np.nan)
+    if given is None:
+        return result
+    given[()] = result
+    return given
+
+
+def _pattern(ignore: int | None) -> int | None:
+    """Kernels compare labels as signed 64-bit patterns; so must the one to ignore be."""
+    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+
+
+def _count(
+    chosen: _backends.Chosen,
+    folds: list[_Fold],
+    y: Array,
+    u: Array | None,
+    w: Array | None,
+    ignore: int | None,
+    num_classes: int,
+    threads: int,
+) -> tuple[float, int]:
+    """Check all labels; the sum of the weights of those that count, and their number."""
+    weight, count = 0.0, 0
+    for fold in folds:
+        for found in _label_pass(chosen, fold, w, _pattern(ignore), num_classes, threads):
+            if not found[0]:
+                raise _check.label_error(y, u, ignore, num_classes)
+            weight, count = weight + found[1], count + found[2]
+    return weight, count
 
 
 def _label_pass(
@@ -418,3 +606,330 @@ def _part(k: int, step: int, inner: int) -> tuple[Any, ...]:
 
 def _part_count(step: int, inner: int, outer: int) -> int:
     return -(-outer // step) if inner == 1 else outer * -(-inner // step)
+
+
+def picked(
+    log_probs: Any,
+    labels: Any,
+    axis: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    ignore_index: Any,
+    reduction: Any,
+    out: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+) -> Any:
+    """Minus the entry of each row that its label picks: a gather, and a scatter back."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+
+    x, value_type, array_type = _check.logits("log_probs", log_probs)
+    axis = _check.axis("log_probs", x, axis)
+    num_classes = x.shape[axis]
+    shape = _check.without(x.shape, axis)
+    y = _check.index_labels(labels, x, axis, "log_probs")
+    u = _check.broadcast("sample_weight", sample_weight, shape, "losses")
+    w = _check.class_weight(class_weight, num_classes)
+    ignore = _check.ignore_index(ignore_index, y.dtype)
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    given = _check.output("out", out, shape if none else (), value_type)
+    g = _check.upstream(upstream, shape if none else ())
+    dtypes = _array_dtypes(x, value_type, array_type)
+    grad = _check.output("grad_out", grad_out, x.shape, *dtypes)
+    _check.apart(
+        {"grad_out": grad, "out": given},
+        {"log_probs": x, "labels": y, "sample_weight": u, "class_weight": w, "upstream": g},
+        ("grad_out", "log_probs"),
+    )
+
+    losses = None
+    if none:
+        losses = np.empty(shape, value_type) if given is None else given
+    if with_grad and grad is None:
+        grad = np.empty(x.shape, array_type)
+    folds = _fold(axis, [x, grad], [u, g, losses, y]) if x.size else []
+    weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
+    denominator = _denominator(reduction, weight, math.prod(shape), count)
+    scale = 1.0 / denominator if denominator else 0.0
+    if g is not None and not none:
+        scale, g = scale * float(g), None
+
+    sums: list[float] = []
+    for fold in folds:
+        inner = fold.classed[0].shape[2] if fold.classed[0].ndim == 3 else 1
+        found = [0.0] * _part_count(_LABELS, inner, fold.classed[0].shape[0])
+
+        def work(k: int, fold: _Fold = fold, inner: int = inner, found: Any = found) -> None:
+            rows = _part(k, _LABELS, inner)
+            with np.errstate(all="ignore"):
+                found[k] = _pick(fold, rows, w, ignore, scale, None if g is None else fold.plain[1])
+
+        _threads.run(work, len(found), threads if x.size >= _PARALLEL else 1)
+        sums += found
+    result = _result(losses, sums, denominator, value_type, given)
+    return (result, grad) if with_grad else result
+
+
+def _pick(
+    fold: _Fold, rows: tuple[Any, ...], w: Array | None, ignore: int | None, scale: float, g: Any
+) -> float:
+    """Losses, their sum, and gradients of a few rows."""
+    plain: list[Any] = [a if a is None else a[rows] for a in fold.plain]
+    everything = (rows[0], slice(None), *rows[1:])
+    classed: list[Any] = [a if a is None else a[everything] for a in fold.classed]
+    (u, _, losses, y), (x, grad) = plain, classed
+    us = np.ones(y.shape) if u is None else u.astype(np.float64)
+    absent = us == 0
+    if ignore is not None:
+        absent |= y == ignore
+    y = np.where(absent, 0, y).astype(np.intp)
+    us = np.where(absent, 0.0, us if w is None else us * w[y].astype(np.float64))
+    at = np.expand_dims(y, 1)
+    entry = np.take_along_axis(x, at, 1).squeeze(1).astype(np.float64)
+    values = -_product(us, entry)
+    if losses is not None:
+        losses[...] = values
+    if grad is not None:
+        slope = scale * (1.0 if g is None else g[rows].astype(np.float64))
+        slope = -_product(slope, np.where(np.isnan(entry), _product(us, entry), us))
+        half = grad.dtype.itemsize == 2
+        grad[...] = 0
+        np.put_along_axis(
+            grad, at, np.expand_dims(slope.astype(np.float32) if half else slope, 1), 1
+        )
+    return float(values.sum())
+
+
+# ---- entries by themselves: no classes, no rows -----------------------------------------
+
+
+def _flat(arrays: list[Any]) -> Iterator[list[Any]]:
+    """See arrays of one shape (or None) as (outer, n), all folded alike and without a copy."""
+    x = arrays[0]
+    axes = [k for k in range(x.ndim) if x.shape[k] > 1]
+    axes.sort(key=lambda k: -abs(x.strides[k]))
+    present = [a for a in arrays if a is not None]
+    sizes: list[int] = []
+    for previous, k in zip([None, *axes], axes):
+        if previous is not None and all(
+            a.strides[previous] == a.strides[k] * a.shape[k] for a in present
+        ):
+            sizes[-1] *= x.shape[k]
+        else:
+            sizes.append(x.shape[k])
+    sizes = [1] * (2 - len(sizes)) + sizes
+    order = [k for k in range(x.ndim) if x.shape[k] == 1] + axes
+    folded = [a if a is None else a.transpose(order).reshape(sizes) for a in arrays]
+    for index in np.ndindex(*sizes[:-2]):
+        yield [a if a is None else a[index] for a in folded]
+
+
+def _run_entries(
+    arrays: list[Any], bind: Callable[..., Callable[..., None]], threads: int, sums: bool
+) -> list[float]:
+    """Run the kernel over all entries; the sums of the losses of the blocks, in order."""
+    size = arrays[0].size
+    if size < _PARALLEL:
+        threads = 1
+    folds = list(_flat(arrays))
+    each = size // len(folds)
+    blocks = -(-each // _BLOCK)
+    total = np.zeros(blocks * len(folds))
+    jobs = [
+        bind(*fold, total[k * blocks : (k + 1) * blocks] if sums else None)
+        for k, fold in enumerate(folds)
+    ]
+
+    jobs = _sweep_blocks(jobs, each, _BLOCK, threads, 0)
+
+    def work(k: int) -> None:
+        k, block = divmod(k, blocks)
+        jobs[k](block * _BLOCK, min(each, (block + 1) * _BLOCK), block)
+
+    _threads.run(work, blocks * len(jobs), threads)
+    return total.tolist()
+
+
+def activate(kind: str, x: Any, out: Any) -> Any:
+    """The functions sigmoid or log_sigmoid of every entry."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+    x, value_type, array_type = _check.logits("x", x)
+    dtypes = _array_dtypes(x, value_type, array_type)
+    given = _check.output("out", out, x.shape, *dtypes)
+    _check.apart({"out": given}, {"x": x}, ("out", "x"))
+    result = np.empty(x.shape, array_type) if given is None else given
+    if x.size:
+        stream = _streams(result, x)
+
+        def bind(fx: Array, fout: Array, total: Any) -> Callable[..., None]:
+            return chosen.kernels.elements(
+                fx, None, None, None, None, 0.0, kind, None, None, fout, 1.0, stream
+            )
+
+        _run_entries([x, result], bind, threads, sums=False)
+    return result[()] if given is None else given
+
+
+def entries(
+    kind: str,
+    logits: Any,
+    labels: Any,
+    sample_weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    out: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+    labels_grad_out: Any = None,
+    pos_weight_grad_out: Any = None,
+) -> Any:
+    """Binary cross entropy of every entry, from ``kind``: "logits" or "probs"."""
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+
+    x, value_type, array_type = _check.logits(kind, logits)
+    z = _check.dense_labels(labels, x, kind)
+    u = _check.broadcast("sample_weight", sample_weight, x.shape, "losses")
+    pw = _check.broadcast("pos_weight", pos_weight, x.shape, "logits")
+    e = _check.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    given = _check.output("out", out, x.shape if none else (), value_type)
+    g = _check.upstream(upstream, x.shape if none else ())
+    dtypes = _array_dtypes(x, value_type, array_type)
+    grad = _check.output("grad_out", grad_out, x.shape, *dtypes)
+    labels_grad = _check.output("labels_grad_out", labels_grad_out, x.shape, *dtypes)
+    weight_grad = None
+    if pos_weight_grad_out is not None:
+        shape = _check.shape_of("pos_weight", "pos_weight_grad_out", pos_weight)
+        weight_grad = _check.output("pos_weight_grad_out", pos_weight_grad_out, shape, *dtypes)
+    outputs = {
+        "grad_out": grad, "out": given, "labels_grad_out": labels_grad,
+        "pos_weight_grad_out": weight_grad,
+    }  # fmt: skip
+    if any(a is not None for a in outputs.values()):
+        inputs = {kind: x, "labels": z, "sample_weight": u, "pos_weight": pw, "upstream": g}
+        _check.apart(outputs, inputs, ("grad_out", kind))
+
+    losses = None
+    if none:
+        losses = np.empty(x.shape, value_type) if given is None else given
+    if with_grad and grad is None:
+        grad = np.empty(x.shape, array_type)
+    weight, count = (float(x.size), x.size) if none else weights(u, x.size)
+    denominator = _denominator(reduction, weight, x.size, count)
+    scale = 1.0 / denominator if denominator else 0.0
+    if g is not None and not none:
+        scale, g = scale * float(g), None
+    if labels_grad is not None:
+        _entry_labels_gradient(kind, x, u, g, pw, (1.0 - e) * scale, labels_grad, threads)
+    if weight_grad is not None:
+        _weight_gradient(x, z, u, g, e, scale, weight_grad, threads)
+    sums: list[float] = []
+    if x.size:
+        stream = _streams(grad, x)
+
+        def bind(fx, fz, fu, fg, fpw, floss, fgrad, total) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+            return chosen.kernels.elements(
+                fx, fz, fu, fg, fpw, e, kind, floss, total, fgrad, scale, stream
+            )
+
+        sums = _run_entries([x, z, u, g, pw, losses, grad], bind, threads, sums=not none)
+    result = _result(losses, sums, denominator, value_type, given)
+    return (result, grad) if with_grad else result
+
+
+def _softplus(x: Array) -> tuple[Array, Array]:
+    """max(x, 0) and log1p(exp(-|x|)), whose sum is log(1 + exp(x))."""
+    return np.maximum(x, 0.0), np.log1p(np.exp(-np.abs(x)))
+
+
+def _product(coefficient: Any, value: Any) -> Any:
+    """A term; absent where its coefficient is 0."""
+    return np.where(coefficient == 0, 0.0, coefficient * value)
+
+
+def _boxes(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Cut an array of this shape into boxes of at most ``_SCRATCH`` entries."""
+    axis, size = len(shape), 1
+    while axis and size * shape[axis - 1] <= _SCRATCH:
+        axis -= 1
+        size *= shape[axis]
+    if axis == 0:
+        return [(slice(None),) * len(shape)]
+    step = _SCRATCH // size
+    return [
+        (*(slice(i, i + 1) for i in index), slice(k, k + step))
+        for index in np.ndindex(*shape[: axis - 1])
+        for k in range(0, shape[axis - 1], step)
+    ]
+
+
+def _wide(a: Array | None, box: Any) -> Any:
+    """Part of an optional array in float64; 1 where there is none."""
+    return 1.0 if a is None else a[box].astype(np.float64)
+
+
+def _entry_labels_gradient(
+    kind: str, x: Any, u: Any, g: Any, pw: Any, scale: float, out: Array, threads: int
+) -> None:
+    """Fill dL/dz = g (1-e) [pos_weight log(1 + exp(-x)) - log(1 + exp(x))].
+
+    In float64, and in the form in which only what is opposite by nature cancels.
+    """
+    boxes = _boxes(x.shape)
+
+    def work(k: int) -> None:
+        box = boxes[k]
+        with np.errstate(all="ignore"):
+            xs = x[box].astype(np.float64)
+            if kind == "probs":
+                xs = np.where((xs >= 0) & (xs <= 1), xs, np.nan)
+                middle = (xs > 0.25) & (xs < 0.75)
+                near = np.log1p((1 - 2 * xs) / xs)
+                slope = np.where(middle, near, np.log1p(-xs) - np.log(xs))
+            else:
+                weights = _wide(pw, box)
+                slope = -np.where(xs < 0, _product(weights, xs), xs)
+                slope = slope - _product(1 - weights, _softplus(xs)[1])
+            by = scale * _wide(u, box) * _wide(g, box)
+            out[box] = _product(by, slope)
+
+    _threads.run(work, len(boxes), threads)
+
+
+def _weight_gradient(
+    x: Any, z: Any, u: Any, g: Any, e: float, scale: float, out: Array, threads: int
+) -> None:
+    """Fill dL/dpos_weight = sum of g z' log(1 + exp(-x)) over the axes it is broadcast along."""
+    shape = (1,) * (x.ndim - out.ndim) + out.shape
+    summed = tuple(k for k in range(x.ndim) if shape[k] == 1)
+    sums = np.zeros(shape)
+    boxes = _boxes(x.shape)
+    parts: list[Any] = [None] * _TOGETHER
+
+    def work(k: int) -> None:
+        box = boxes[start + k]
+        with np.errstate(all="ignore"):
+            zs = _product(1.0 - e, z[box].astype(np.float64)) + e / 2
+            by = scale * _wide(u, box) * _wide(g, box)
+            cost = np.add(*_softplus(-x[box].astype(np.float64)))
+            parts[k] = _product(by, _product(zs, cost)).sum(axis=summed, keepdims=True)
+
+    for start in range(0, len(boxes), _TOGETHER):
+        few = boxes[start : start + _TOGETHER]
+        _threads.run(work, len(few), threads)
+        for box, part in zip(few, parts):
+            into = tuple(slice(None) if k in summed else b for k, b in enumerate(box))
+            sums[into] += part
+    with np.errstate(over="ignore"):
+        out[...] = sums.reshape(out.shape)

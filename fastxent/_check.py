@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ._spec import REDUCTIONS
+from ._spec import AVERAGES, REDUCTIONS
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
 
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
+
+#: The bits of bfloat16 where no dtype of that name is at hand; kernels read them as such.
+RAW_BFLOAT16 = np.dtype("V2")
 
 #: Effort for an exact answer to "do these arrays share an element"; beyond it: they do.
 _OVERLAP_WORK = 100_000
@@ -37,17 +40,17 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
     return (native, native) if native in (_FLOAT32, _FLOAT64) else None
 
 
-def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
-    """The array, the dtype of losses and the dtype of arrays of the logits' shape."""
+def logits(name: str, x: Any, raw: bool = False) -> tuple[Array, DType, DType]:
+    """The array, the dtype of losses and the dtype of arrays of its shape."""
     if type(x) is not np.ndarray:
         x = np.asarray(x)
     types = _float_types(x.dtype)
+    if raw and x.dtype == RAW_BFLOAT16:
+        types = _FLOAT32, RAW_BFLOAT16
     if types is None:
         raise TypeError(
             f"{name} must be float16, bfloat16, float32, float64, integer or bool; got {x.dtype}"
         )
-    if x.ndim == 0:
-        raise ValueError(f"{name} must have at least one axis, the classes; got a scalar")
     return x, *types
 
 
@@ -67,6 +70,8 @@ def computes_in_double(dtype: Any) -> bool:
 
 
 def axis(name: str, x: Array, value: Any) -> int:
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, the classes; got a scalar")
     try:
         axis = operator.index(value)
     except TypeError:
@@ -85,40 +90,45 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def index_labels(y: Any, x: Array, axis: int) -> Array:
+def index_labels(y: Any, x: Array, axis: int, name: str = "logits") -> Array:
     if type(y) is not np.ndarray:
         y = np.asarray(y)
         if y.size == 0:  # an empty list has no dtype of its own
             y = y.astype(np.intp)
     shape = without(x.shape, axis)
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels must be integers, one class index per row; got dtype {y.dtype}"
-            + (
-                " of the logits' shape: for label distributions use softmax_cross_entropy"
-                if y.shape == x.shape
-                else ""
-            )
-        )
+        hint = " of the logits' shape: for label distributions use softmax_cross_entropy"
+        raise not_indices(y, hint if y.shape == x.shape else "")
     if y.shape != shape:
         raise ValueError(
-            f"labels must have shape {shape}, that of logits {x.shape} without axis {axis}; "
+            f"labels must have shape {shape}, that of {name} {x.shape} without axis {axis}; "
             f"got {y.shape}"
         )
     return y
 
 
-def dense_labels(q: Any, x: Array) -> Array:
+def not_indices(y: Array, hint: str) -> TypeError:
+    """What to say about labels of another dtype."""
+    return TypeError(f"labels must be integers, one class index per row; got dtype {y.dtype}{hint}")
+
+
+def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
     if type(q) is not np.ndarray:
         q = np.asarray(q)
     _real("labels", q)
     if q.shape != x.shape:
-        raise ValueError(f"labels must have the shape of logits, {x.shape}; got {q.shape}")
+        raise ValueError(f"labels must have the shape of {name}, {x.shape}; got {q.shape}")
     return q
 
 
-def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int) -> IndexError:
-    """What to say about the first label out of range."""
+def label_error(
+    y: Array,
+    u: Array | None,
+    ignore: int | None,
+    num_classes: int,
+    origin: tuple[int, ...] | None = None,
+) -> IndexError:
+    """What to say about the first label out of range; ``y`` may begin elsewhere than at 0."""
     bad = (y < 0) | (y >= num_classes)
     if u is not None:
         bad &= u != 0
@@ -128,7 +138,8 @@ def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int)
     allowed = f"[0, {num_classes})" + (
         f" or equal ignore_index={ignore}" if ignore is not None else ""
     )
-    place = ", ".join(str(int(k)) for k in position)
+    starts = origin or [0] * len(position)
+    place = ", ".join(str(int(k) + start) for k, start in zip(position, starts))
     return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
 
 
@@ -156,6 +167,13 @@ def broadcast(name: str, a: Any, shape: tuple[int, ...], what: str) -> Array | N
         raise ValueError(
             f"{name} must broadcast to the shape of the {what}, {shape}; got {a.shape}"
         ) from None
+
+
+def shape_of(name: str, output: str, a: Any) -> tuple[int, ...]:
+    """The shape of the argument that an output is the gradient of."""
+    if a is None:
+        raise ValueError(f"{output} needs {name}; got {name}=None")
+    return np.shape(a)
 
 
 def class_weight(w: Any, num_classes: int) -> Array | None:
@@ -205,6 +223,32 @@ def reduction(value: Any) -> str:
             f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {value!r}"
         )
     return str(value)
+
+
+def average(value: Any) -> str | None:
+    if value not in AVERAGES:
+        raise ValueError(f"average must be one of {', '.join(map(repr, AVERAGES))}; got {value!r}")
+    return None if value is None else str(value)
+
+
+def sequence_shape(x: Array) -> tuple[int, int]:
+    if x.ndim != 3:
+        raise ValueError(f"logits must have shape (batch, time, symbols); got {x.shape}")
+    return x.shape[0], x.shape[1]
+
+
+def steps(logits: Any, targets: Any, weights: Any) -> list[tuple[Any, Any, Any]]:
+    """The arrays of each time step."""
+    lengths = {
+        name: len(a)
+        for name, a in {"logits": logits, "targets": targets, "weights": weights}.items()
+    }
+    if len(set(lengths.values())) > 1 or not lengths["logits"]:
+        raise ValueError(
+            "logits, targets and weights must be of one length, at least 1: a list over time of "
+            f"arrays; got {lengths}"
+        )
+    return list(zip(logits, targets, weights))
 
 
 def upstream(value: Any, shape: tuple[int, ...]) -> Array | None:
@@ -271,3 +315,39 @@ def _is_same(a: Array, b: Array) -> bool:
         and a.shape == b.shape
         and a.dtype == b.dtype
     )
+
+
+def floating(name: str, x: Any, hint: str = "") -> Array:
+    """An array of a float dtype, for functions that do not take integers."""
+    x = np.asarray(x)
+    types = _float_types(x.dtype)
+    if types is None or x.dtype.kind in "biu":
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64; got {x.dtype}{hint}"
+        )
+    return x
+
+
+def real(name: str, a: Any) -> Array:
+    """An array of real numbers of any dtype."""
+    a = np.asarray(a)
+    _real(name, a)
+    return a
+
+
+def same_rank(name: str, a: Any, shape: tuple[int, ...]) -> Array:
+    """A weight for `broadcast` that is a scalar or has every axis of the losses."""
+    a = np.asarray(a)
+    if a.ndim not in (0, len(shape)):
+        raise ValueError(
+            f"{name} must be a scalar or have as many axes as the losses, {len(shape)}, each of "
+            f"length 1 or that of the losses, {shape}; got shape {a.shape}"
+        )
+    return a
+
+
+def unit_interval(name: str, a: Array) -> None:
+    """Every entry lies in [0, 1]; NaN does not."""
+    if a.size and not (a.min() >= 0 and a.max() <= 1):
+        worst = a.min() if not a.min() >= 0 else a.max()
+        raise ValueError(f"{name} must lie in [0, 1]; got {worst}")

@@ -10,6 +10,9 @@ from typing import NamedTuple
 #: Floating dtypes of logits, by name.  ``bfloat16`` is recognised by its name only.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
+#: Averages of a sequence loss.
+AVERAGES = ("tokens", "examples", "timesteps", None)
+
 #: Reductions of a loss; the three means differ in the denominator.
 REDUCTIONS = ("none", "sum", "mean", "size_mean", "nonzero_mean")
 
@@ -47,13 +50,15 @@ _LOG_P = Budget(4, per_gap=True)  # -log_softmax is the loss of each class
 _PROB = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="largest probability")
 _GRAD = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="|coefficient of p| x largest probability")
 _LABEL_ENTRY = Budget(4, per_gap=True)
+_ENTRY = Budget(4)  # nothing cancels in an entry by itself
+_ENTRY_GRAD = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="|g| (|1-z| + |pos_weight z|)")
 
 
 class Spec(NamedTuple):
     """One public function."""
 
     name: str
-    family: str  # "normalizer", "index" (integer labels) or "dense" (label distributions)
+    family: str  # a key of FAMILIES
     formula: str
     options: tuple[str, ...]  # keyword options beyond ``axis`` and ``out``
     budgets: dict[str, Budget]  # output -> budget; outputs: value, grad, label_entry
@@ -62,8 +67,31 @@ class Spec(NamedTuple):
 
     @property
     def is_loss(self) -> bool:
-        return self.family != "normalizer"
+        return self.family not in ("normalizer", "activation")
 
+    @property
+    def has_classes(self) -> bool:
+        """Is there an axis of classes; else each entry stands by itself."""
+        return self.family not in ("activation", "binary")
+
+
+#: Families of functions: what they take and give, in words.
+FAMILIES = {
+    "normalizer": "rows of scores; no labels",
+    "index": "rows of scores, one class index per row",
+    "dense": "rows of scores, a distribution over the classes per row",
+    "picked": "rows of log-probabilities, one class index per row; only its entry is read",
+    "sequence": "rows of scores over batch and time, one class index per row",
+    "activation": "entries by themselves; no labels",
+    "binary": "entries by themselves, one label in [0, 1] each",
+}
+
+
+_ENTRY_INVARIANTS = (
+    "label_swap",  # labels 1 - z at -x (of probabilities: 1 - p) have the same loss
+    "linear_labels",  # linear in the labels
+    "linear_weights",
+)
 
 _ROW_INVARIANTS = (
     "shift",  # adding a constant to a row changes nothing (z_loss = 0)
@@ -129,6 +157,65 @@ SPECS = {
             {"value": _LOSS, "grad": _GRAD},
             _ROW_INVARIANTS,
             "any real x; real labels of the same shape",
+        ),
+        Spec(
+            "nll_loss",
+            "picked",
+            "L = -u w_y x_y",
+            ("sample_weight", "class_weight", "ignore_index", "reduction"),
+            {"value": _ENTRY, "grad": _ENTRY},
+            ("linear_weights",),
+            "log-probabilities (any real x); integer labels in [0, C)",
+        ),
+        Spec(
+            "sequence_loss",
+            "sequence",
+            "averages of w_bt (lse_bt - x_bty) over tokens, examples or time steps",
+            ("sample_weight", "average"),
+            {"value": _LOSS, "grad": _GRAD},
+            ("shift",),
+            "any real x; integer labels in [0, V) where the weight is not 0",
+        ),
+        Spec(
+            "sigmoid",
+            "activation",
+            "p = 1 / (1 + exp(-x))",
+            (),
+            {"value": _ENTRY},
+            ("label_swap",),
+            "any real x",
+        ),
+        Spec(
+            "log_sigmoid",
+            "activation",
+            "log p = -log(1 + exp(-x))",
+            (),
+            {"value": _ENTRY},
+            ("label_swap",),
+            "any real x",
+        ),
+        Spec(
+            "sigmoid_cross_entropy",
+            "binary",
+            "z' = (1-e) z + e/2;  L = u [(1-z') log(1 + exp(x)) + pos_weight z' log(1 + exp(-x))]",
+            ("sample_weight", "pos_weight", "label_smoothing", "reduction"),
+            {"value": _ENTRY, "grad": _ENTRY_GRAD},
+            _ENTRY_INVARIANTS,
+            "any real x; real labels of the same shape",
+        ),
+        Spec(
+            "binary_cross_entropy",
+            "binary",
+            "L = -u [z log p + (1-z) log(1-p)]",
+            ("sample_weight", "reduction"),
+            {
+                "value": _ENTRY,
+                "grad": Budget(
+                    4, floor32=1e-7, floor64=2e-16, floor_of="|g| (|1-z| / (1-p) + |z| / p)"
+                ),
+            },
+            _ENTRY_INVARIANTS,
+            "p in [0, 1]; real labels of the same shape",
         ),
     )
 }

@@ -1,10 +1,10 @@
-"""logsumexp, softmax and log_softmax."""
+"""From scores to probabilities: logsumexp, softmax, log_softmax; sigmoid, log_sigmoid."""
 
 from typing import Any
 
 from . import _call
 
-__all__ = ["log_softmax", "logsumexp", "softmax"]
+__all__ = ["log_sigmoid", "log_softmax", "logsumexp", "sigmoid", "softmax"]
 
 
 def logsumexp(
@@ -186,3 +186,101 @@ def log_softmax(x: Any, axis: int = -1, *, where: Any = None, out: Any = None) -
     -2.0750415...e-09
     """
     return _call.normalize("log_softmax", x, axis, where, out)
+
+
+def sigmoid(x: Any, *, out: Any = None) -> Any:
+    r"""Probability from one score: the logistic function.
+
+    .. math:: p = \frac{1}{1 + e^{-x}}
+
+    Parameters
+    ----------
+    x : array_like
+        Scores of any shape: float16, bfloat16, float32, float64; integers and bools count
+        as float64.
+    out : ndarray, optional
+        Receives the result: shape of ``x``, its dtype, or float32 for half precision.
+        May be ``x`` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        Shape and dtype of ``x`` (float64 for integers).
+
+    Raises
+    ------
+    ValueError
+        "out must have shape ...", "out must not overlap ...".
+    TypeError
+        "x must be float16, bfloat16, float32, float64, integer or bool; got ...",
+        "out must have dtype ...".
+
+    See Also
+    --------
+    log_sigmoid : Its logarithm, without underflow.
+    softmax : Several classes; of two it is the sigmoid of their difference.
+
+    Notes
+    -----
+    Error budget: 4 units in the last place, also where the result is subnormal.
+
+    References
+    ----------
+    TensorFlow: ``tf.nn.sigmoid``; SciPy: ``scipy.special.expit``.
+
+    Examples
+    --------
+    >>> import fastxent as fx
+    >>> fx.sigmoid([-1000.0, 0.0, 2.0]).round(8).tolist()
+    [0.0, 0.5, 0.88079708]
+    """
+    return _call.activate("sigmoid", x, out)
+
+
+def log_sigmoid(x: Any, *, out: Any = None) -> Any:
+    r"""Log-probability from one score.
+
+    .. math:: \log p = -\log(1 + e^{-x})
+
+    Parameters
+    ----------
+    x : array_like
+        Scores of any shape: float16, bfloat16, float32, float64; integers and bools count
+        as float64.
+    out : ndarray, optional
+        Receives the result: shape of ``x``, its dtype, or float32 for half precision.
+        May be ``x`` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        Shape and dtype of ``x`` (float64 for integers).
+
+    Raises
+    ------
+    ValueError
+        "out must have shape ...", "out must not overlap ...".
+    TypeError
+        "x must be float16, bfloat16, float32, float64, integer or bool; got ...",
+        "out must have dtype ...".
+
+    See Also
+    --------
+    sigmoid : The probability.
+    sigmoid_cross_entropy : Minus this for label 1, minus this at ``-x`` for label 0.
+
+    Notes
+    -----
+    Error budget: 4 units in the last place, also where the result is subnormal.
+
+    References
+    ----------
+    PyTorch: ``torch.nn.functional.logsigmoid``; SciPy: ``scipy.special.log_expit``.
+
+    Examples
+    --------
+    >>> import fastxent as fx
+    >>> fx.log_sigmoid([-1000.0, 0.0]).round(8).tolist()
+    [-1000.0, -0.69314718]
+    """
+    return _call.activate("log_sigmoid", x, out)

@@ -192,6 +192,10 @@ def warmup(*dtypes: Any) -> None:
     TypeError
         If a dtype is not one that logits may have.
 
+    See Also
+    --------
+    config : Choose the backend.
+
     Notes
     -----
     Numba compiles each function once per precision, and keeps it on disk where it can: the

@@ -15,16 +15,21 @@ import fastxent as fx
 from fastxent._backends import words
 from fastxent._spec import DTYPES, SPECS
 
-LOSSES = tuple(name for name, spec in SPECS.items() if spec.is_loss)
-NORMALIZERS = tuple(name for name, spec in SPECS.items() if not spec.is_loss)
+
+def of(*families):
+    return tuple(name for name, spec in SPECS.items() if spec.family in families)
+
+
+NORMALIZERS = of("normalizer")
+LOSSES = of("index", "dense")
 
 #: fixture name -> its values, in the order in which they form a test's id
 COORDINATES = {
-    "name": tuple(SPECS),
+    "name": NORMALIZERS + LOSSES,
     "loss": LOSSES,
     "normalizer": NORMALIZERS,
-    "index_loss": tuple(n for n in LOSSES if SPECS[n].family == "index"),
-    "dense_loss": tuple(n for n in LOSSES if SPECS[n].family == "dense"),
+    "index_loss": of("index"),
+    "dense_loss": of("dense"),
     "backend": words(),
     "compiled": tuple(w for w in words() if w != "numpy"),
     "dtype": DTYPES,

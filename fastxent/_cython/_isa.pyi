@@ -1,11 +1,21 @@
 from typing import Any, final
 
 import numpy as np
+from typing_extensions import disjoint_base
 
 _Array = np.ndarray[Any, Any]
 
+@disjoint_base
+class Arrays: ...
+
 @final
-class Job:
+class Job(Arrays):
+    def __call__(
+        self, first: int, stop: int, block: int = 0, room: _Array | None = None
+    ) -> None: ...
+
+@final
+class EntriesJob(Arrays):
     def __call__(
         self, first: int, stop: int, block: int = 0, room: _Array | None = None
     ) -> None: ...
@@ -60,6 +70,20 @@ def rows_dense(
     end: int,
     stream: bool,
 ) -> Job: ...
+def elements(
+    x: _Array,
+    z: _Array | None,
+    u: _Array | None,
+    g: _Array | None,
+    pw: _Array | None,
+    e: float,
+    kind: str,
+    loss: _Array | None,
+    total: _Array | None,
+    grad: _Array | None,
+    scale: float,
+    stream: bool,
+) -> EntriesJob: ...
 def labels(
     y: _Array, u: _Array | None, w: _Array | None, ignore: int | None, num_classes: int
 ) -> tuple[bool, float, int]: ...

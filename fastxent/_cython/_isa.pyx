@@ -31,7 +31,10 @@ from cpython.buffer cimport (
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cdef extern from "_elements.h" nogil:
-    bint HAS_FMA, HAS_ADD_EXP_FLOATS
+    bint HAS_FMA, HAS_ADD_EXP_FLOATS, HAS_ENTRY_FLOATS
+    void entry_floats(const float*, const float*, const float*, Py_ssize_t, float, bint, bint,
+                      float*, float*)
+    void sigmoid_floats(const float*, Py_ssize_t, bint, float*)
     void add_exp_floats(const float*, Py_ssize_t, float, float*, const char*, float*)
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
@@ -43,14 +46,16 @@ cdef extern from "_elements.h" nogil:
     double element_get(const char*, int)
     int64_t element_label(const char*, int)
     void element_put(char*, int, double)
+    bint widen_floats(int, const char*, Py_ssize_t, Py_ssize_t, float*)
+    bint widen_doubles(int, const char*, Py_ssize_t, Py_ssize_t, double*)
     void widen_half(const char*, Py_ssize_t, float*)
     void narrow_half(const float*, Py_ssize_t, char*)
     void widen_bfloat(const char*, Py_ssize_t, float*)
     void narrow_bfloat(const float*, Py_ssize_t, char*)
     void stream_copy(const char*, Py_ssize_t, char*)
     void stream_fence()
-    double sum_floats(const float*, int)
-    double sum_doubles(const double*, int)
+    double sum_floats(const float*, Py_ssize_t)
+    double sum_doubles(const double*, Py_ssize_t)
     float max_floats(const float*)
     double max_doubles(const double*)
     Py_ssize_t find_float(const float*, Py_ssize_t, float)
@@ -126,6 +131,11 @@ cdef inline real* load(int kind, const char* p, Py_ssize_t stride, Py_ssize_t n,
             for k in range(n):
                 buf[k] = (<double*>(p + k * stride))[0]
             return buf
+    if real is float:
+        if widen_floats(kind, p, stride, n, <float*>buf):
+            return buf
+    elif widen_doubles(kind, p, stride, n, <double*>buf):
+        return buf
     for k in range(n):
         buf[k] = <real>element_get(p + k * stride, kind)
     return buf
@@ -190,38 +200,16 @@ cdef inline real lowest(real unused, bint term) noexcept nogil:
         return -880.0 if term else -708.0
 
 
-cdef inline real factors(real x, bint term, real* t) noexcept nogil:
-    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS.
-
-    x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
-    bits then are the exponent of s.  t = r + r^2 Q(r) with minimax Q (error of 1 + t: 3.1e-9
-    and 3.7e-18), at most 0.42, so its rounding weighs little: what has to survive
-    cancellation is better computed from s and t than from their product.
-    """
-    cdef real magic, b, n, r, q
+cdef inline real tail_of_exp(real r) noexcept nogil:
+    """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 Q(r), Q minimax (error of exp: 3.1e-9, 3.7e-18)."""
+    cdef real q
     if real is float:
-        magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
-        b = x * <float>1.44269504088896340736 + magic
-        n = b - magic
-        if HAS_FMA:
-            # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
-            r = x - n * <float>0.69314718055994530942
-        else:
-            r = x - n * <float>0.693145751953125
-            r = r - n * <float>1.428606765330187045e-06
         q = <float>0.00138144663088
         q = q * r + <float>0.00836878030255
         q = q * r + <float>0.0416683942321
         q = q * r + <float>0.166665201088
         q = q * r + <float>0.499999934123
-        t[0] = q * r * r + r
-        return scale_float(bits_of_float(b))
     else:
-        magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
-        b = x * 1.44269504088896340736 + magic
-        n = b - magic
-        r = x - n * 0.693147180369123816490
-        r = r - n * 1.90821492927058770002e-10
         q = 2.499997286429089851e-8
         q = q * r + 2.763037827860424467e-7
         q = q * r + 2.755758731800244181e-6
@@ -232,7 +220,38 @@ cdef inline real factors(real x, bint term, real* t) noexcept nogil:
         q = q * r + 0.0416666666665291917
         q = q * r + 0.1666666666666641025
         q = q * r + 0.5000000000000010721
-        t[0] = q * r * r + r
+    return q * r * r + r
+
+
+cdef inline real remainder(real x, real n, bint far) noexcept nogil:
+    """x - n ln 2; with far its error does not grow with n."""
+    if real is float:
+        if not HAS_FMA:
+            return (x - n * <float>0.693145751953125) - n * <float>1.428606765330187045e-06
+        # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
+        x = x - n * <float>0.69314718055994530942
+        return x + n * <float>1.904654323148236e-09 if far else x
+    else:
+        return (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+
+
+cdef inline real factors(real x, bint term, real* t) noexcept nogil:
+    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS.
+
+    x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
+    bits then are the exponent of s.  t is at most 0.42, so its rounding weighs little: what
+    has to survive cancellation is better computed from s and t than from their product.
+    """
+    cdef real magic, b
+    if real is float:
+        magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
+        b = x * <float>1.44269504088896340736 + magic
+        t[0] = tail_of_exp(remainder(x, b - magic, False))
+        return scale_float(bits_of_float(b))
+    else:
+        magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
+        b = x * 1.44269504088896340736 + magic
+        t[0] = tail_of_exp(remainder(x, b - magic, False))
         return scale_double(bits_of_double(b))
 
 
@@ -247,15 +266,13 @@ cdef inline double exp64(double x) noexcept nogil:
     return exponential(x, False)
 
 
-cdef inline double log1p64(double s) noexcept nogil:
-    """log(1 + s) for s >= 0, relative error about 1 ulp; branch-free.
+cdef inline double log_sum(double u, double c) noexcept nogil:
+    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp.
 
-    1 + s = 2^k (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; the rounding of 1 + s is
-    given back as c / (1 + s).  log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series,
-    with f - f^2/2 split off so that small s keep every digit.
+    u = 2^k (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; c is given back as c / u.
+    log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series, with f - f^2/2 split off so
+    that small f keep every digit.
     """
-    cdef double u = 1.0 + s
-    cdef double c = s - (u - 1.0)
     # Adding the distance from sqrt(1/2) to 1 in the exponent's units picks k.
     cdef int64_t b = bits_of_double(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL)
     # k becomes a double through the mantissa of 2^52: AVX2 cannot convert 64-bit integers.
@@ -277,6 +294,12 @@ cdef inline double log1p64(double s) noexcept nogil:
     p = p * w
     return k * 0.693147180369123816490 + (
         f - (h - (z * (h + p) + (k * 1.90821492927058770002e-10 + c / u))))
+
+
+cdef inline double log1p64(double s) noexcept nogil:
+    """log(1 + s) for s >= 0; what rounding 1 + s leaves is given back."""
+    cdef double u = 1.0 + s
+    return log_sum(u, s - (u - 1.0))
 
 
 cdef inline double product(double a, double b, double* error) noexcept nogil:
@@ -1370,6 +1393,8 @@ cdef int kind_of(Py_buffer* b) except -1:
     cdef int kind
     if f == NULL:
         return KIND_BF16        # bfloat16 has no format; nothing else without one gets here
+    if f[0] == c"2":
+        return KIND_BF16        # "2x": its bits, raw
     if f[0] in b"<>=@^!":
         swapped = f[0] == c">" or f[0] == c"!"
         f += 1
@@ -1392,10 +1417,9 @@ cdef int kind_of(Py_buffer* b) except -1:
     return kind | (KIND_SWAPPED if swapped and b.itemsize > 1 else 0)
 
 
-cdef class Job:
-    """Arrays bound to a kernel; calling it computes a range of rows."""
+cdef class Arrays:
+    """The buffers of arrays, held while a job lives."""
 
-    cdef Task task
     cdef Py_buffer buffers[10]
     cdef int held
 
@@ -1403,20 +1427,6 @@ cdef class Job:
         cdef int k
         for k in range(self.held):
             PyBuffer_Release(&self.buffers[k])
-
-    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
-        cdef Py_buffer b
-        b.buf = NULL
-        b.len = 0
-        if room is not None:
-            PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
-        with nogil:
-            if self.task.single:
-                run(&self.task, first, stop, block, <char*>b.buf, b.len, <float>0)
-            else:
-                run(&self.task, first, stop, block, <char*>b.buf, b.len, <double>0)
-        if room is not None:
-            PyBuffer_Release(&b)
 
     cdef Py_buffer* hold(self, array, bint writable) except NULL:
         cdef Py_buffer* b = &self.buffers[self.held]
@@ -1451,6 +1461,30 @@ cdef class Job:
         if b.ndim > 1 + classes:
             v.inner = b.strides[1 + classes]
         return 0
+
+    cdef int bind_entries(self, View* v, array, bint writable=False) except -1:
+        """Layout (outer, inner)."""
+        return self.bind(v, array, False, writable)
+
+
+cdef class Job(Arrays):
+    """Arrays bound to a kernel; calling it computes a range of rows."""
+
+    cdef Task task
+
+    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
+        cdef Py_buffer b
+        b.buf = NULL
+        b.len = 0
+        if room is not None:
+            PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
+        with nogil:
+            if self.task.single:
+                run(&self.task, first, stop, block, <char*>b.buf, b.len, <float>0)
+            else:
+                run(&self.task, first, stop, block, <char*>b.buf, b.len, <double>0)
+        if room is not None:
+            PyBuffer_Release(&b)
 
     cdef int bind_logits(self, x, mask, stats, int phase, Py_ssize_t begin,
                          Py_ssize_t end) except -1:
@@ -1600,3 +1634,8 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     with nogil:
         good = labels_pass(t, &weight, &nonzero)
     return good, weight, nonzero
+
+
+# ---------------------------------------------------------------- entries by themselves
+
+include "_entries.pxi"

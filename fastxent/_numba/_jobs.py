@@ -16,8 +16,8 @@ import numba
 import numpy as np
 from numba import types
 
+from . import _entries, _table
 from . import _kernels as k
-from . import _table
 
 Array = np.ndarray[Any, Any]
 
@@ -43,8 +43,8 @@ class _Kinds(dict[Any, int]):
     @staticmethod
     def _kind(dtype: np.dtype[Any]) -> int:
         size = dtype.itemsize
-        if dtype.name == "bfloat16":
-            return _table.BFLOAT
+        if dtype.kind == "V" or dtype.name == "bfloat16":
+            return _table.BFLOAT  # by its name or raw, as 2-byte void
         if dtype.kind == "b":
             return _table.BOOL
         if dtype.kind == "i":
@@ -79,10 +79,11 @@ if hasattr(os, "register_at_fork"):
 class Job:
     """Arrays bound to a kernel; calling it computes a range of rows."""
 
-    __slots__ = ("_arrays", "_like", "_numbers", "_packed", "_task", "_tiled")
+    __slots__ = ("_arrays", "_kernel", "_like", "_numbers", "_packed", "_task")
 
     def __init__(
         self,
+        kernel: Any,
         op: int,
         arrays: tuple[Any, ...],
         numbers: tuple[float, float, float],
@@ -92,16 +93,13 @@ class Job:
         end: int,
         stream: bool,
     ) -> None:
-        x = arrays[0]
         kinds = [0 if a is None else _kinds[a.dtype] for a in arrays]
-        size, strides = x.itemsize, x.strides
+        self._kernel = kernel
         self._arrays = arrays  # alive as long as their addresses are in use
-        self._like = _SINGLE if kinds[0] & 31 in _SINGLES else _DOUBLE
+        # Logarithms of probabilities are taken in double whatever the dtype: 1 - p is exact.
+        single = kinds[0] & 31 in _SINGLES and op != _table.PROBS
+        self._like = _SINGLE if single else _DOUBLE
         self._numbers = numbers
-        across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
-        self._tiled = x.shape[1] <= k.SMALL or (
-            strides[1] != size and abs(strides[1]) > abs(across)
-        )
         ids = [0 if a is None else id(a) for a in arrays]
         self._packed = array(
             "q",
@@ -110,9 +108,8 @@ class Job:
         self._task = self._packed.buffer_info()[0]
 
     def __call__(self, first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
-        run = k.run_tiles if self._tiled else k.run_rows
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
-        run(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
+        self._kernel(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
 
     def sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
         """All blocks at once on Numba's threads, at most as many as it has; False if not now.
@@ -126,7 +123,7 @@ class Job:
             blocks = -(-rows // step)
             before = numba.get_num_threads()
             workers = min(threads, blocks, _POOL)
-            run = _compiled(k.run_tiles if self._tiled else k.run_rows, self._like is _DOUBLE)
+            run = _compiled(self._kernel, self._like is _DOUBLE)
             if _rooms.size < workers * room:
                 _rooms = np.empty(workers * room, np.uint8)
             place = id(_rooms) if room else 0
@@ -145,6 +142,14 @@ class Job:
         return True
 
 
+def _rows_kernel(x: Any) -> Any:
+    """Row by row where the classes are contiguous and many, else by tiles."""
+    strides = x.strides
+    across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
+    apart = strides[1] != x.itemsize and abs(strides[1]) > abs(across)
+    return k.run_tiles if apart or x.shape[1] <= k.SMALL else k.run_rows
+
+
 _OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}
 
 
@@ -155,7 +160,9 @@ def normalize(
     """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
     loss, grad = (out, None) if kind == "logsumexp" else (None, out)
     arrays = (x, None, mask, None, None, None, loss, grad, stats, None)
-    return Job(_OPS[kind], arrays, (0.0, 0.0, 1.0), None, phase, begin, end, stream)
+    return Job(
+        _rows_kernel(x), _OPS[kind], arrays, (0.0, 0.0, 1.0), None, phase, begin, end, stream
+    )
 
 
 def rows_index(
@@ -165,7 +172,9 @@ def rows_index(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with index labels ``y``."""
     arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
-    return Job(_table.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream)
+    return Job(
+        _rows_kernel(x), _table.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream
+    )
 
 
 def rows_dense(
@@ -174,7 +183,24 @@ def rows_dense(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with label distributions ``q``."""
     arrays = (x, q, mask, u, g, w, loss, grad, stats, total)
-    return Job(_table.DENSE, arrays, (e, t, scale), None, phase, begin, end, stream)
+    return Job(
+        _rows_kernel(x), _table.DENSE, arrays, (e, t, scale), None, phase, begin, end, stream
+    )
+
+
+_KINDS = {
+    "sigmoid": _table.SIGMOID, "log_sigmoid": _table.LOG_SIGMOID, "logits": _table.LOGITS,
+    "probs": _table.PROBS,
+}  # fmt: skip
+
+
+def elements(
+    x: Any, z: Any, u: Any, g: Any, pw: Any, e: float, kind: str, loss: Any, total: Any, grad: Any,
+    scale: float, stream: bool,
+) -> Callable[..., None]:  # fmt: skip
+    """Each entry by itself; all arrays are seen as (outer, n)."""
+    arrays = (x, z, None, u, g, pw, loss, grad, None, total)
+    return Job(_entries.run_entries, _KINDS[kind], arrays, (e, 0.0, scale), None, 0, 0, 0, stream)
 
 
 def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tuple[bool, float, int]:
@@ -209,5 +235,6 @@ def warmup(single: bool, double: bool) -> None:
     for wide in [False] * single + [True] * double:
         _compiled(k.run_rows, wide)
         _compiled(k.run_tiles, wide)
+        _compiled(_entries.run_entries, wide)
         like = types.float64 if wide else types.float32
         k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))

@@ -65,6 +65,7 @@ from ._table import (
     SHARE,
     SHARE_ERROR,
     SHIFT,
+    SIGMOID,
     SINGLE,
     SOFTMAX,
     STATE_BYTES,
@@ -198,10 +199,10 @@ def bind(t, task, e, z, scale):
     apart()
     for k in range(7):
         put(t + 8 * k, field(task, k))
+    op = field(t, OP)
+    rows = op < SIGMOID
     for array in range(10):
-        classed = array == X or array == MASK or array == GRAD or (
-            array == Y and field(t, OP) == DENSE
-        )  # fmt: skip
+        classed = rows and (array in (X, MASK, GRAD) or (array == Y and op == DENSE))
         kind = field(task, KINDS + array)
         bind_view(t, array, field(task, OBJECTS + array), kind, np.int64(classed))
     p = t + 8 * (VIEWS + 5 * W)
@@ -211,7 +212,8 @@ def bind(t, task, e, z, scale):
     shape = get(place + HEAD + 16, I64)
     put(t + 8 * OUTER, get(shape, I64))
     put(t + 8 * CLASSES, get(shape + 8, I64))
-    put(t + 8 * INNER, get(shape + 16, I64) if dimensions == 3 else 1)
+    inner = get(shape + 16, I64) if dimensions == 3 else 1
+    put(t + 8 * INNER, inner if rows else get(shape + 8, I64))
     in_place = view(t, GRAD, DATA) == view(t, X, DATA)
     put(t + 8 * IN_PLACE, np.int64(in_place))
     put(t + 8 * E, e)
@@ -475,28 +477,14 @@ def scale_of(b, like):
 
 
 @inline
-def factors(x, term, like):
-    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS."""
+def tail_of_exp(r, like):
+    """exp(r) - 1 for |r| <= ln(2)/2."""
     if is_single(like):
-        magic = pick(like, 12582912.0 + 127 + (BIAS32 if term else 0), 0.0)
-        b = fma(x, pick(like, 1.44269504088896340736, 0.0), magic)
-        n = b - magic
-        if has_fma():
-            # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
-            r = fma(n, pick(like, -0.69314718055994530942, 0.0), x)
-        else:
-            r = x - n * pick(like, 0.693145751953125, 0.0)
-            r = r - n * pick(like, 1.428606765330187045e-06, 0.0)
         q = fma(r, pick(like, 0.00138144663088, 0.0), pick(like, 0.00836878030255, 0.0))
         q = fma(q, r, pick(like, 0.0416683942321, 0.0))
         q = fma(q, r, pick(like, 0.166665201088, 0.0))
         q = fma(q, r, pick(like, 0.499999934123, 0.0))
     else:
-        magic = pick(like, 0.0, 6755399441055744.0 + 1023 + (BIAS64 if term else 0))
-        b = fma(x, pick(like, 0.0, 1.44269504088896340736), magic)
-        n = b - magic
-        r = fma(n, pick(like, 0.0, -0.693147180369123816490), x)
-        r = fma(n, pick(like, 0.0, -1.90821492927058770002e-10), r)
         q = fma(
             r, pick(like, 0.0, 2.499997286429089851e-8), pick(like, 0.0, 2.763037827860424467e-7)
         )
@@ -508,7 +496,32 @@ def factors(x, term, like):
         q = fma(q, r, pick(like, 0.0, 0.0416666666665291917))
         q = fma(q, r, pick(like, 0.0, 0.1666666666666641025))
         q = fma(q, r, pick(like, 0.0, 0.5000000000000010721))
-    t = fma(q * r, r, r)
+    return fma(q * r, r, r)
+
+
+@inline
+def remainder(x, n, far, like):
+    """x - n ln 2; with far its error does not grow with n."""
+    if not is_single(like):
+        r = fma(n, pick(like, 0.0, -0.693147180369123816490), x)
+        return fma(n, pick(like, 0.0, -1.90821492927058770002e-10), r)
+    if not has_fma():
+        r = x - n * pick(like, 0.693145751953125, 0.0)
+        return r - n * pick(like, 1.428606765330187045e-06, 0.0)
+    # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
+    r = fma(n, pick(like, -0.69314718055994530942, 0.0), x)
+    return fma(n, pick(like, 1.904654323148236e-09, 0.0), r) if far else r
+
+
+@inline
+def factors(x, term, like):
+    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS."""
+    if is_single(like):
+        magic = pick(like, 12582912.0 + 127 + (BIAS32 if term else 0), 0.0)
+    else:
+        magic = pick(like, 0.0, 6755399441055744.0 + 1023 + (BIAS64 if term else 0))
+    b = fma(x, pick(like, 1.44269504088896340736, 1.44269504088896340736), magic)
+    t = tail_of_exp(remainder(x, b - magic, False, like), like)
     return scale_of(b, like), t
 
 
@@ -527,9 +540,14 @@ def exp64(x):
 
 @inline
 def log1p64(s):
-    """log(1 + s) for s >= 0, relative error about 1 ulp; branch-free."""
+    """log(1 + s) for s >= 0; what rounding 1 + s leaves is given back."""
     u = s + 1.0
-    c = s - (u - 1.0)
+    return log_sum(u, s - (u - 1.0))
+
+
+@inline
+def log_sum(u, c):
+    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp."""
     # Adding the distance from sqrt(1/2) to 1 in the exponent's units picks k.
     b = bits(u) + (0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
     k = real((b >> 52) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from ._vectors import LANES, Vector
 
-OPS = LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
+LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE, SIGMOID, LOG_SIGMOID, LOGITS, PROBS = range(9)
 
 # ---------------------------------------------------------------- element kinds, by size
 (

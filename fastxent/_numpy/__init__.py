@@ -6,7 +6,9 @@ for float64), a few thousand elements at a time.  ``x`` is
 ``(outer, inner)``; ``u`` is the sample weight, ``g`` the upstream gradient, ``scale`` the
 reduction's factor.  Each kernel returns a job; ``job(first, stop, block)`` computes the
 rows ``first <= row < stop`` and puts the sum of their losses into ``total[block]``; a
-``room`` for intermediate results may be given, which this backend does not use.
+``room`` for intermediate results may be given, which this backend does not use.  In
+``elements`` there are no rows: every entry stands by itself.  Logits of a dtype of kind
+``V`` are bfloat16, by that name or raw, as 2-byte void.
 
 A row's statistics, the columns of ``stats``, are all that its loss needs and can be
 merged from pieces of the row: the maximum ``m``; ``rest = sum exp(x_k - m)`` over all
@@ -14,7 +16,8 @@ classes but one maximum; ``weight = sum c_k``, ``gap = sum c_k (m - x_k)`` and t
 of non-zero ``c_k``, where ``c`` are the coefficients of the classes in the loss (the
 class weights of smoothed index labels, the weighted and smoothed dense labels).
 With ``d = m - x`` and ``r = log1p(rest)``, ``lse - x_k = d_k + r``: both are >= 0 and
-nothing cancels, however confident the row.
+nothing cancels, however confident the row.  ``stats`` given in phase ``ALL`` are written
+too; those of absent rows mean nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,6 +82,77 @@ def rows_dense(
             "dense", x, mask, stats, phase, begin, end, q, u, g, w, e, t, loss, total, grad, scale
         )
     )
+
+
+def elements(x, z, u, g, pw, e, kind, loss, total, grad, scale, stream) -> Job:
+    """Each entry by itself; all arrays are seen as (outer, n).
+
+    ``kind`` is "sigmoid" or "log_sigmoid" of ``x`` into ``grad``; "logits", sigmoid cross
+    entropy of logits ``x`` and labels ``z``; or "probs", cross entropy of probabilities
+    ``x``. ``job(first, stop, block)`` counts entries, not rows.
+    """
+
+    def job(first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
+        sums = []
+        for part in _spans(x.shape[1], first, stop):
+            xs, zs, us, gs, pws = (None if a is None else a[part] for a in (x, z, u, g, pw))
+            with np.errstate(all="ignore"):
+                values, slopes = _entries(kind, xs, zs, us, gs, pws, e, scale)
+                if grad is not None:
+                    half = grad.dtype.itemsize == 2
+                    grad[part] = slopes.astype(np.float32) if half else slopes
+                sums.append(float(values.sum()))
+            if loss is not None:
+                loss[part] = values
+        if total is not None:
+            total[block] = sum(sums)
+
+    return job
+
+
+def _spans(n: int, first: int, stop: int) -> Iterator[tuple[slice, slice]]:
+    """Entries first..stop of rows of n, as rectangles of a few thousand."""
+    while first < stop:
+        row, col = divmod(first, n)
+        rows = 1 if col else max(1, min(stop - first, _ELEMENTS) // n)
+        cols = min(n - col, stop - first, _ELEMENTS)
+        yield slice(row, row + rows), slice(col, col + cols)
+        first += rows * cols
+
+
+def _entries(kind, x, z, u, g, pw, e, scale) -> tuple[Array, Array]:
+    """Losses and gradients (or the function's values, twice) of some entries."""
+    narrow = x.dtype.itemsize <= 4 and x.dtype.kind not in "biu"
+    work = np.float64 if narrow else np.longdouble
+    x = x.astype(work)
+    if kind == "probs":
+        x = np.where((x >= 0) & (x <= 1), x, np.nan)
+        cost_0, cost_1, slope_0, slope_1 = -np.log1p(-x), -np.log(x), 1 / (1 - x), 1 / x
+    else:
+        t = np.exp(-np.abs(x))
+        cost_0, cost_1 = (np.maximum(v, 0) + np.log1p(t) for v in (x, -x))
+        large, small = 1 / (1 + t), t / (1 + t)
+        slope_0, slope_1 = np.where(x >= 0, (large, small), (small, large))
+        if kind != "logits":
+            value = slope_0 if kind == "sigmoid" else -cost_1
+            return value, value
+    z = z.astype(work)
+    e = work(e)
+    not_z = _product(1 - e, 1 - z) + e / 2
+    z = _product(1 - e, z) + e / 2
+    if pw is not None:
+        pw = pw.astype(work)
+        z = np.where((z == 0) | (pw == 0), 0.0, pw * z)
+    u = np.ones(1, work) if u is None else u.astype(work)
+    g = work(scale) if g is None else scale * g.astype(work)
+    values = _product(u, _product(not_z, cost_0) + _product(z, cost_1))
+    slopes = _product(not_z, slope_0) - _product(z, slope_1)
+    return values, np.where((u == 0) | (g == 0), 0.0, g * u * slopes)
+
+
+def _product(coefficient: Any, value: Any) -> Any:
+    """A term; absent where its coefficient is 0."""
+    return np.where(coefficient == 0, 0.0, coefficient * value)
 
 
 def labels(y, u, w, ignore, num_classes: int) -> tuple[bool, float, int]:
@@ -146,6 +220,13 @@ def _classes(task: _Task) -> Iterator[slice]:
         yield slice(begin, min(begin + _ELEMENTS, task.end))
 
 
+def widen(x: Array) -> Array:
+    """Logits in a dtype that NumPy computes with: bfloat16 is the upper half of float32."""
+    if x.dtype.kind != "V":
+        return x
+    return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
 def _part(array: Array | None, rows: tuple[Any, ...], classes: slice) -> Any:
     """Some classes of some rows, as a view of shape (rows, classes)."""
     if array is None:
@@ -160,7 +241,7 @@ def _work(task: _Task) -> Any:
 
 
 def _logits(task: _Task, rows: tuple[Any, ...], classes: slice) -> Array:
-    x = _part(task.x, rows, classes).astype(_work(task))
+    x = widen(_part(task.x, rows, classes)).astype(_work(task))
     mask = _part(task.mask, rows, classes)
     return x if mask is None else np.where(mask, x, -np.inf)
 
@@ -259,7 +340,7 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
         if task.mask is not None:
             label_allowed = np.array([m_[k] for m_, k in zip(_part(task.mask, rows, whole), y)])
             label_allowed = label_allowed.astype(bool)
-        label = np.array([x_[k] for x_, k in zip(_part(task.x, rows, whole), y)], work)
+        label = widen(_part(task.x, rows, whole)[np.arange(size), y]).astype(work)
         d = np.where(label_allowed, m - label, np.inf)
         factor = share
     else:

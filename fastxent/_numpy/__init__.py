@@ -99,9 +99,10 @@ def elements(x, z, u, g, pw, e, kind, loss, total, grad, scale, stream) -> Job:
                 if grad is not None:
                     half = grad.dtype.itemsize == 2
                     grad[part] = slopes.astype(np.float32) if half else slopes
-            if loss is not None:
-                loss[part] = values
-            sums.append(float(values.sum()))
+                if loss is not None:
+                    loss[part] = values
+                if total is not None:
+                    sums.append(float(values.sum()))
         if total is not None:
             total[block] = sum(sums)
 
@@ -124,7 +125,7 @@ def _entries(kind, x, z, u, g, pw, e, scale) -> tuple[Array, Array]:
     work = np.float64 if narrow else np.longdouble
     x = x.astype(work)
     if kind == "probs":
-        x = np.where((x >= 0) & (x <= 1), x, np.nan)
+        x = np.where((x >= 0) & (x <= 1), np.abs(x), np.nan)  # 1 / -0.0 has the wrong sign
         cost_0, cost_1, slope_0, slope_1 = -np.log1p(-x), -np.log(x), 1 / (1 - x), 1 / x
     else:
         t = np.exp(-np.abs(x))

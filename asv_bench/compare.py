@@ -39,16 +39,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import contenders
+from benchmarks.contenders import PEERS, Job, ours
+
 # ------------------------------------------------------------------------------------
-# The table as data.  A later loss adds its rows and targets here, its job to ``make_job``
-# and ``ours``, and one entry to each peer that offers it.
+# The table as data.  A later loss adds its rows and targets here, and itself and what its
+# peers do to ``benchmarks/contenders.py``.
 
 
 class Row(NamedTuple):
-    """One workload.  ``job`` names what is computed, see ``make_job``."""
+    """One workload."""
 
     name: str
-    job: str
+    function: str
     shape: tuple[int, ...]
     grad: bool = False
     axis: int = -1
@@ -58,25 +61,27 @@ class Row(NamedTuple):
     beside: str = ""  # ours in this dtype too, for a ratio
 
 
+SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
+
 ROWS = (
-    Row("sparse 1024x30522 forward", "sparse", (1024, 30522)),
-    Row("sparse 256x128256 forward", "sparse", (256, 128256)),
-    Row("sparse 4096x1000 forward", "sparse", (4096, 1000)),
-    Row("sparse 65536x10 forward", "sparse", (65536, 10)),
-    Row("sparse 1024x30522 gradient", "sparse", (1024, 30522), grad=True, bound="copy"),
-    Row("sparse 256x128256 gradient", "sparse", (256, 128256), grad=True, bound="copy"),
-    Row("sparse 4096x1000 gradient", "sparse", (4096, 1000), grad=True, bound="copy"),
-    Row("sparse 65536x10 gradient", "sparse", (65536, 10), grad=True, bound="copy"),
-    Row("dense 4096x1000 forward", "dense", (4096, 1000)),
-    Row("dense 4096x1000 gradient", "dense", (4096, 1000), grad=True, bound="copy"),
-    Row("axis1 4x21x256x256 forward", "sparse", (4, 21, 256, 256), axis=1),
-    Row("axis1 4x21x256x256 gradient", "sparse", (4, 21, 256, 256), True, 1, bound="copy"),
-    Row("bfloat16 256x128256 forward", "sparse", (256, 128256), dtype="bfloat16", beside="float32"),
-    Row("float16 256x128256 forward", "sparse", (256, 128256), dtype="float16", beside="float32"),
-    Row("float64 4096x1000 forward", "sparse", (4096, 1000), dtype="float64", beside="float32"),
+    Row("sparse 1024x30522 forward", SPARSE, (1024, 30522)),
+    Row("sparse 256x128256 forward", SPARSE, (256, 128256)),
+    Row("sparse 4096x1000 forward", SPARSE, (4096, 1000)),
+    Row("sparse 65536x10 forward", SPARSE, (65536, 10)),
+    Row("sparse 1024x30522 gradient", SPARSE, (1024, 30522), grad=True, bound="copy"),
+    Row("sparse 256x128256 gradient", SPARSE, (256, 128256), grad=True, bound="copy"),
+    Row("sparse 4096x1000 gradient", SPARSE, (4096, 1000), grad=True, bound="copy"),
+    Row("sparse 65536x10 gradient", SPARSE, (65536, 10), grad=True, bound="copy"),
+    Row("dense 4096x1000 forward", DENSE, (4096, 1000)),
+    Row("dense 4096x1000 gradient", DENSE, (4096, 1000), grad=True, bound="copy"),
+    Row("axis1 4x21x256x256 forward", SPARSE, (4, 21, 256, 256), axis=1),
+    Row("axis1 4x21x256x256 gradient", SPARSE, (4, 21, 256, 256), True, 1, bound="copy"),
+    Row("bfloat16 256x128256 forward", SPARSE, (256, 128256), dtype="bfloat16", beside="float32"),
+    Row("float16 256x128256 forward", SPARSE, (256, 128256), dtype="float16", beside="float32"),
+    Row("float64 4096x1000 forward", SPARSE, (4096, 1000), dtype="float64", beside="float32"),
     Row(
         "float64 4096x1000 gradient",
-        "sparse",
+        SPARSE,
         (4096, 1000),
         grad=True,
         dtype="float64",
@@ -88,8 +93,8 @@ ROWS = (
     Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
     Row("logsumexp 1x10000000", "logsumexp", (1, 10_000_000)),
     Row("logsumexp 10, whole call", "logsumexp", (10,), bound=""),
-    Row("sparse 32x10 forward, whole call", "sparse", (32, 10), bound=""),
-    Row("sparse 32x10 gradient, whole call", "sparse", (32, 10), grad=True, bound=""),
+    Row("sparse 32x10 forward, whole call", SPARSE, (32, 10), bound=""),
+    Row("sparse 32x10 gradient, whole call", SPARSE, (32, 10), grad=True, bound=""),
 )
 
 #: (row, mode) -> what is asked: (against, must, aim).  "read" and "copy": share of that
@@ -130,47 +135,6 @@ TARGETS = {
 AT_MOST = ("float32", "us")  # the targets that are upper bounds
 
 # ------------------------------------------------------------------------------------
-# Jobs: the arrays of a row.
-
-
-class Job(NamedTuple):
-    kind: str
-    grad: bool
-    axis: int
-    dtype: str
-    threads: int
-    x: Any  # logits
-    y: Any  # int64 labels, or None
-    q: Any  # label distributions, or None
-
-
-def make_job(row: Row, threads: int, dtype: str = "") -> Job:
-    import numpy as np
-
-    rng = np.random.default_rng(20240607)
-    x = rng.standard_normal(row.shape, dtype=np.float32)
-    y = q = None
-    if row.job == "sparse":
-        rest = list(row.shape)
-        classes = rest.pop(row.axis)
-        y = rng.integers(0, classes, rest)
-    if row.job == "dense":
-        q = rng.random(row.shape, dtype=np.float32)
-        q /= q.sum(axis=row.axis, keepdims=True)
-    dtype = dtype or row.dtype
-    x = x.astype(_numpy_dtype(dtype), copy=False)
-    return Job(row.job, row.grad, row.axis, dtype, threads, x, y, q)
-
-
-def _numpy_dtype(name: str) -> Any:
-    import numpy as np
-
-    if name == "bfloat16":
-        return importlib.import_module("ml_dtypes").bfloat16
-    return np.dtype(name)
-
-
-# ------------------------------------------------------------------------------------
 # Contenders.
 
 
@@ -184,246 +148,28 @@ class Entry(NamedTuple):
     passes: int = 1  # the call does its work that many times over
 
 
-def ours(job: Job, word: str) -> dict[str, Entry]:
-    """Mode -> entry, for one backend word."""
-    import numpy as np
+def make_job(row: Row, threads: int, dtype: str = "") -> Job:
+    return contenders.make_job(
+        row.function, row.shape, row.axis, dtype or row.dtype, row.grad, threads
+    )
 
+
+def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
+    """Mode -> entry, for one backend word."""
     import fastxent as fx
 
     context = functools.partial(fx.config, backend=word, threads=job.threads)
-    x, y, q, axis = job.x, job.y, job.q, job.axis
-    if job.kind in ("logsumexp", "softmax", "log_softmax"):
-        function = getattr(fx, job.kind)
-        if job.kind == "logsumexp":
-            return {"": Entry(word, lambda: function(x, axis), None, context)}
-        out = np.empty_like(x)
-        return {"": Entry(word, lambda: function(x, axis, out=out), None, context)}
-    name = {"sparse": "sparse_softmax_cross_entropy", "dense": "softmax_cross_entropy"}[job.kind]
-    labels = y if q is None else q
     if not job.grad:
-        loss = getattr(fx, name)
-        call = lambda: loss(x, labels, axis=axis, reduction="mean")  # noqa: E731
-        return {"": Entry(word, call, None, context)}
-    both = getattr(fx, name + "_with_grad")
-    given = np.empty_like(x)
-    work = x.copy()
+        return {"": Entry(word, ours(job), None, context)}
+    work = job._replace(x=job.x.copy())
     return {
-        "given": Entry(
-            word,
-            lambda: both(x, labels, axis=axis, reduction="mean", grad_out=given),
-            None,
-            context,
-        ),
+        "given": Entry(word, ours(job, "given"), None, context),
         "in place": Entry(
-            word,
-            lambda: both(work, labels, axis=axis, reduction="mean", grad_out=work),
-            lambda: np.copyto(work, x),
-            context,
+            word, ours(work, "in place"), lambda: work.x.__setitem__(..., job.x), context
         ),
-        "fresh": Entry(word, lambda: both(x, labels, axis=axis, reduction="mean"), None, context),
+        "fresh": Entry(word, ours(job, "fresh"), None, context),
     }
 
-
-# Peers: each returns the call that its user would write, warmed up later, or None where
-# it does not offer the job.  A gradient call returns (loss, gradient).
-
-
-def _torch(job: Job, how: str) -> Any:
-    import torch
-    import torch.nn.functional as F
-
-    torch.set_num_threads(job.threads)
-    if job.dtype == "bfloat16":  # torch takes no ml_dtypes array
-        x = torch.from_numpy(job.x.view("int16")).view(torch.bfloat16)
-    else:
-        x = torch.from_numpy(job.x)
-    labels = job.y if job.q is None else job.q
-    labels = None if labels is None else torch.from_numpy(labels)
-    axis = job.axis
-    functions = {
-        "sparse": lambda x: F.cross_entropy(x, labels),
-        "dense": lambda x: F.cross_entropy(x, labels),
-        "logsumexp": lambda x: torch.logsumexp(x, axis),
-        "softmax": lambda x: F.softmax(x, axis),
-        "log_softmax": lambda x: F.log_softmax(x, axis),
-    }
-    if job.kind not in functions:
-        return None
-    function = functions[job.kind]
-    if how == "function transform":
-        if not job.grad:
-            return None
-        torch._dynamo.reset()  # or the caches of earlier rows count against this one
-        transformed = torch.compile(torch.func.grad_and_value(function), dynamic=False)
-
-        def call():
-            grad, loss = transformed(x)
-            return loss, grad
-
-        return call
-    if how == "compiled":
-        torch._dynamo.reset()
-        function = torch.compile(function, dynamic=False)
-    if not job.grad:
-        return lambda: function(x)
-    x = x.detach().requires_grad_()
-
-    def call():
-        x.grad = None
-        loss = function(x)
-        loss.backward()
-        return loss, x.grad
-
-    return call
-
-
-def _jax(job: Job) -> Any:
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    jax.config.update("jax_enable_x64", job.dtype == "float64")
-    axis = job.axis
-    labels = None
-    if job.y is not None:
-        labels = jnp.asarray(job.y.astype("int32"))
-    if job.q is not None:
-        labels = jnp.asarray(job.q)
-    functions = {
-        "sparse": lambda x, y: optax.softmax_cross_entropy_with_integer_labels(
-            x, y, axis=axis
-        ).mean(),
-        "dense": lambda x, y: optax.softmax_cross_entropy(x, y, axis=axis).mean(),
-        "logsumexp": lambda x, y: jax.nn.logsumexp(x, axis=axis),
-        "softmax": lambda x, y: jax.nn.softmax(x, axis=axis),
-        "log_softmax": lambda x, y: jax.nn.log_softmax(x, axis=axis),
-    }
-    if job.kind not in functions:
-        return None
-    function = functions[job.kind]
-    x = jnp.asarray(job.x)
-    compiled = jax.jit(jax.value_and_grad(function) if job.grad else function)
-    return lambda: jax.block_until_ready(compiled(x, labels))
-
-
-def _tensorflow(job: Job) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    # Only the first row may set it; later rows of the process have the same count.
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(job.threads)
-        tf.config.set_visible_devices([], "GPU")
-    last = job.x.ndim - 1
-    order = [*(i for i in range(last + 1) if i != job.axis % (last + 1)), job.axis % (last + 1)]
-    labels = None
-    if job.y is not None:
-        labels = tf.constant(job.y.astype("int32"))
-    if job.q is not None:
-        labels = tf.constant(job.q)
-
-    def turned(x):  # the sparse op has no axis: its user transposes
-        return x if order[-1] == last else tf.transpose(x, order)
-
-    functions = {
-        "sparse": lambda x: tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=turned(x))
-        ),
-        "dense": lambda x: tf.reduce_mean(
-            tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=x, axis=job.axis)
-        ),
-        "logsumexp": lambda x: tf.reduce_logsumexp(x, axis=job.axis),
-        "softmax": lambda x: tf.nn.softmax(x, axis=job.axis),
-        "log_softmax": lambda x: tf.nn.log_softmax(x, axis=job.axis),
-    }
-    if job.kind not in functions:
-        return None
-    function = functions[job.kind]
-    x = tf.constant(job.x)
-    if not job.grad:
-        compiled = tf.function(function)
-        return lambda: compiled(x)
-
-    @tf.function
-    def compiled(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = function(x)
-        return loss, tape.gradient(loss, x)
-
-    return lambda: compiled(x)
-
-
-def _sklearn(job: Job) -> Any:
-    from sklearn._loss.loss import HalfMultinomialLoss
-
-    fits = job.kind == "sparse" and job.x.ndim == 2 and job.dtype in ("float32", "float64")
-    if not fits:
-        return None
-    loss = HalfMultinomialLoss(n_classes=job.x.shape[1])
-    y = job.y.astype(job.x.dtype)
-    rows = len(y)
-    if not job.grad:
-        return lambda: loss.loss(y, job.x, n_threads=job.threads).mean()
-
-    def call():
-        values, grad = loss.loss_gradient(y, job.x, n_threads=job.threads)
-        grad /= rows  # of the mean, as the others return it
-        return values.mean(), grad
-
-    return call
-
-
-def _scipy(job: Job) -> Any:
-    import numpy as np
-    from scipy import special
-
-    if job.dtype not in ("float32", "float64"):
-        return None
-    x, y, q, axis = job.x, job.y, job.q, job.axis
-    if job.kind in ("logsumexp", "softmax", "log_softmax"):
-        function = getattr(special, job.kind)
-        return lambda: function(x, axis=axis)
-    if job.kind == "sparse":
-        index = np.expand_dims(y, axis)
-
-        def loss():
-            picked = np.take_along_axis(x, index, axis).squeeze(axis)
-            return (special.logsumexp(x, axis=axis) - picked).mean()
-
-        def both():
-            grad = special.softmax(x, axis=axis)
-            picked = np.take_along_axis(grad, index, axis)
-            value = -np.log(picked).mean()
-            np.put_along_axis(grad, index, picked - 1, axis)
-            grad /= y.size
-            return value, grad
-
-        return both if job.grad else loss
-    if job.kind == "dense":
-        rows = x.size // x.shape[axis]
-
-        def loss():
-            return -(q * special.log_softmax(x, axis=axis)).sum() / rows
-
-        def both():
-            logp = special.log_softmax(x, axis=axis)
-            return -(q * logp).sum() / rows, (np.exp(logp) - q) / rows
-
-        return both if job.grad else loss
-    return None
-
-
-#: name -> (module that must be importable, maker)
-PEERS = {
-    "torch": ("torch", functools.partial(_torch, how="eager")),
-    "torch.compile": ("torch", functools.partial(_torch, how="compiled")),
-    "torch.compile func": ("torch", functools.partial(_torch, how="function transform")),
-    "JAX": ("optax", _jax),
-    "TensorFlow": ("tensorflow", _tensorflow),
-    "scikit-learn": ("sklearn", _sklearn),
-    "SciPy": ("scipy", _scipy),
-}
 
 # ------------------------------------------------------------------------------------
 # The limits of memory.
@@ -533,6 +279,11 @@ def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
+def streamed(job: Job) -> list[Any]:
+    """The arrays whose traffic counts: logits, and labels of their shape."""
+    return [a for a in (job.x, job.labels) if a is not None and a.shape == job.x.shape]
+
+
 def limit_entries(job: Job, kind: str) -> list[Entry]:
     """The variants of a limit ("read" or "copy"), for the arrays of this job."""
     import numpy as np
@@ -542,7 +293,7 @@ def limit_entries(job: Job, kind: str) -> list[Entry]:
         return []
     threads = job.threads
     pool = ThreadPoolExecutor(threads)
-    arrays = [a for a in (job.x, job.q) if a is not None]
+    arrays = streamed(job)
     total = sum(a.nbytes for a in arrays)
     # One call moves at least 64 MB, or the hand-over to the threads would be timed.
     passes = max(1, (64 << 20) // total)
@@ -699,13 +450,12 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
     entries: dict[str, Entry] = {}
     notes = []
     for position, word in enumerate(words):
-        modes = ours(job, word)
+        modes = entries_of_ours(job, word)
         entries |= {f"{word}|{mode}": entry for mode, entry in modes.items()}
         if row.beside:
             mode = "given" if row.grad else ""
-            entries[f"{word}|{mode}|{row.beside}"] = ours(make_job(row, threads, row.beside), word)[
-                mode
-            ]
+            beside = make_job(row, threads, row.beside)
+            entries[f"{word}|{mode}|{row.beside}"] = entries_of_ours(beside, word)[mode]
         if position == 0:
             again = f"{word}|{next(iter(modes))}|again"
     results = {}
@@ -747,7 +497,7 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
         "row": row.name,
         "threads": threads,
         "traffic": {
-            "read": job.x.nbytes + (0 if job.q is None else job.q.nbytes),
+            "read": sum(a.nbytes for a in streamed(job)),
             "copy": 2 * job.x.nbytes,
         },
         "times": {key: value._asdict() for key, value in times.items()},

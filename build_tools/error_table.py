@@ -111,7 +111,7 @@ FAMILIES = {
 }
 
 
-def make_case(family: str, shape: tuple[int, int], dtype: str) -> Case:
+def make_case(family: str, shape: tuple[int, int], dtype: str, oracle: Any = None) -> Case:
     rng = np.random.default_rng([list(FAMILIES).index(family), *shape])
     x = FAMILIES[family](rng, shape).astype(numpy_dtype(dtype))
     rows, classes = shape
@@ -124,7 +124,7 @@ def make_case(family: str, shape: tuple[int, int], dtype: str) -> Case:
         # Counts of 64 draws: exact in every dtype, and the sum is exactly 1, which some
         # peers take for granted.
         q = rng.multinomial(64, np.full(classes, 1 / classes), rows) / 64
-    oracle = exact_mpmath if dtype == "float64" else exact_double
+    oracle = oracle or (exact_mpmath if dtype == "float64" else exact_double)
     wide_x = x.astype(np.float64)
     exact = oracle(wide_x, y, q)
     return Case(

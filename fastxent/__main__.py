@@ -1,16 +1,21 @@
-"""The command ``fastxent``: evaluate real logits on every backend and check known numbers."""
+"""The command ``fastxent``: check known numbers on every backend, evaluate logits in files."""
 
 import argparse
+import json
+import math
+import shutil
 import sys
+import time
 import timeit
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 import fastxent as fx
+from fastxent import _evaluate, _npy
 from fastxent._backends import words
-from fastxent._spec import SPECS
+from fastxent._spec import DTYPES, SPECS
 
 
 class Number(NamedTuple):
@@ -145,20 +150,183 @@ def check(word: str) -> bool:
     return good
 
 
+class Bar:
+    """A progress bar on a terminal; nothing elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = stream.isatty()
+        self._next = 0.0
+
+    def __call__(self, fraction: float) -> None:
+        """Show how much is done, some ten times a second."""
+        if self._shown and (now := time.monotonic()) >= self._next:
+            self._next = now + 0.1
+            size = max(1, min(60, shutil.get_terminal_size().columns - 10))
+            full = int(fraction * size)
+            self._write(f"[{'#' * full}{'.' * (size - full)}] {fraction:4.0%}")
+
+    def clear(self) -> None:
+        """Leave an empty line."""
+        if self._next:
+            self._write(" " * min(70, shutil.get_terminal_size().columns - 1))
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        self._stream.write("\r" + text)
+        self._stream.flush()
+
+
+def evaluate_files(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate a file of logits; the numbers to print, by name."""
+    stored = _npy.mapped(arguments.logits)
+    labels = _npy.mapped(arguments.labels)
+    logits = _npy.viewed(arguments.logits, stored, arguments.dtype)
+    bar = Bar(sys.stderr)
+    with fx.config(backend=arguments.backend, threads=arguments.threads):
+        info = fx.get_config()
+        begin = time.perf_counter()
+        try:
+            found = _evaluate.evaluate(
+                logits, labels, arguments.axis, arguments.ignore_index,
+                arguments.label_smoothing, bar,
+            )  # fmt: skip
+        finally:
+            bar.clear()
+        seconds = time.perf_counter() - begin
+    mean = found.loss / found.counted if found.counted else math.nan
+    with np.errstate(over="ignore"):
+        perplexity = float(np.exp(mean))
+    return {
+        "mean_loss": mean,
+        "perplexity": perplexity,
+        "accuracy": found.hits / found.counted if found.counted else math.nan,
+        "loss_sum": found.loss,
+        "hits": found.hits,
+        "counted": found.counted,
+        "rows": found.rows,
+        "seconds": seconds,
+        "gb_per_second": (logits.nbytes + labels.nbytes) / 1e9 / seconds,
+        "backend": info["backend"],
+        "isa": info["isa"],
+        "threads": info["threads"],
+        "dtype": arguments.dtype or logits.dtype.name,
+        "shape": list(logits.shape),
+    }
+
+
+def print_evaluation(numbers: dict[str, Any], as_json: bool) -> None:
+    """Print the numbers, one per line or as one JSON object."""
+    if as_json:
+        # JSON has no infinity and no NaN: those are strings, which float() reads.
+        plain = {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in numbers.items()
+        }
+        print(json.dumps(plain, allow_nan=False))
+        return
+    for name in ("mean_loss", "perplexity"):
+        print(f"{name.replace('_', ' '):<11} {numbers[name]:.9g}")
+    print(f"{'accuracy':<11} {numbers['accuracy']:.6f}")
+    ignored = numbers["rows"] - numbers["counted"]
+    print(f"{'rows':<11} {numbers['rows']}" + (f", {ignored} of them ignored" if ignored else ""))
+    print(f"{'seconds':<11} {numbers['seconds']:.3f}")
+    print(f"{'GB/s':<11} {numbers['gb_per_second']:.2f}")
+    word = f"{numbers['backend']}:{numbers['isa']}" if numbers["isa"] else numbers["backend"]
+    threads = f"{numbers['threads']} thread{'s' if numbers['threads'] > 1 else ''}"
+    print(f"{'logits':<11} {tuple(numbers['shape'])} {numbers['dtype']}")
+    print(f"{'backend':<11} {word}, {threads}")
+
+
+EVAL = """\
+Mean loss, perplexity and top-1 accuracy of saved logits, in one pass over files of any
+size: they are mapped into memory, not read into it.
+"""
+
+EVAL_MORE = """\
+mean loss   the sum of the losses of the rows that count, in float64 and the same for any
+            number of threads, divided by their number; ignored rows do not count, and
+            without a row that counts it is nan.  With --label-smoothing E the loss of a row
+            is (1 - E) (lse - x_label) + E (lse - mean of x): the mean loss and the
+            perplexity are those of the smoothed loss.
+perplexity  exp(mean loss)
+accuracy    the share of the rows that count whose label has the largest logit, alone or
+            tied; a row with a NaN has none
+GB/s        bytes of both files per second, in powers of ten
+
+--dtype says what the elements of LOGITS are where the file does not: integers or raw bytes
+of the same size.  numpy.save writes the bfloat16 of ml_dtypes as raw bytes.
+
+--json adds loss_sum, hits and counted, which can be added up over files; what is not finite
+is a string there ("nan", "inf").
+
+The exit status is 2, with one line on standard error, if a file, a shape or a label is
+wrong, and 130 after Ctrl-C.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command understands."""
+    command = argparse.ArgumentParser(
+        prog="fastxent",
+        description="Evaluate a classifier's logits on every backend and check published numbers. "
+        "With a command, do that instead.",
+    )
+    command.add_argument("--version", action="version", version=f"fastxent {fx.__version__}")
+    commands = command.add_subparsers(dest="command", metavar="command", title="commands")
+    commands.add_parser("info", help="print what would run, and why")
+    add = commands.add_parser(
+        "eval",
+        help="mean loss, perplexity and accuracy of logits and labels in .npy files",
+        description=EVAL,
+        epilog=EVAL_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).add_argument
+    add("logits", metavar="LOGITS.npy", help="real numbers, the classes on one axis")
+    add("labels", metavar="LABELS.npy", help="integers, of that shape without the class axis")
+    add("--axis", type=int, default=-1, metavar="N", help="the class axis (default: the last)")
+    add("--ignore-index", type=int, metavar="N", help="the label of rows that do not count")
+    add("--label-smoothing", type=float, default=0.0, metavar="E", help="from 0 to 1 (default 0)")
+    add("--dtype", choices=DTYPES, help="what the elements of LOGITS are")
+    add("--backend", metavar="WORD", help=f"one of {', '.join(words())}, or a name alone")
+    add("--threads", type=int, metavar="N", help="threads, at least 1")
+    add("--json", action="store_true", help="print one JSON object")
+    return command
+
+
+def refuse(why: object) -> int:
+    """Say in one line why files or options are refused; the exit status."""
+    print(f"fastxent eval: {why}", file=sys.stderr)
+    return 2
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="fastxent",
-        description="Evaluate a classifier's logits on every backend and check published numbers.",
-    )
-    parser.add_argument("--version", action="version", version=f"fastxent {fx.__version__}")
-    parser.add_argument(
-        "command", nargs="?", choices=["info"], help="info: print what would run, and why"
-    )
-    if parser.parse_args(argv).command == "info":
+    try:
+        return run(argv)
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(argv: list[str] | None) -> int:
+    """What `main` does, unless Ctrl-C ends it."""
+    arguments = parser().parse_args(argv)
+    if arguments.command == "info":
         fx.show_config()
         return 0
+    if arguments.command == "eval":
+        try:
+            print_evaluation(evaluate_files(arguments), arguments.json)
+        except OSError as error:
+            return refuse(f"{error.filename}: {error.strerror}" if error.filename else error)
+        except (ValueError, TypeError, IndexError) as error:
+            return refuse(error)
+        return 0
+    return check_everything()
 
+
+def check_everything() -> int:
+    """Compare all backends on real logits, and check published numbers."""
     logits, labels = digits()
     truth = reference(logits, labels)
     rows, classes = logits.shape

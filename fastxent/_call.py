@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _backends, _check, _config, _threads
-from ._numpy import merge
+from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +24,8 @@ _LABELS = 1 << 14  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous
+_CHUNK = 1 << 26  # elements of an evaluation done with before the next
+_PAGE = 1 << 12  # bytes
 
 #: Elements below which a call is serial: waking a thread costs as much as computing these.
 _PARALLEL = 1 << 18
@@ -141,28 +143,170 @@ def _run_long(
     fold: _Fold, bind: _Bind, threads: int, emit: bool, contiguous: bool
 ) -> Iterator[float]:
     """Long rows: statistics of the pieces, merged in order; then losses; then gradients."""
-    x = fold.classed[0]
-    num_classes, rows = x.shape[1], fold.rows
+    num_classes = fold.classed[0].shape[1]
     step = 1 if contiguous else _TILE
-    blocks = -(-rows // step)
-    pieces = [(k, min(k + _PIECE, num_classes)) for k in range(0, num_classes, _PIECE)]
-    parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
-
-    def sweep(jobs: list[Callable[..., None]]) -> None:
-        def work(k: int) -> None:
-            block, job = divmod(k, len(jobs))
-            jobs[job](block * step, min(rows, (block + 1) * step), block)
-
-        _threads.run(work, blocks * len(jobs), threads)
-
-    sweep([bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)])
-    stats = merge(parts)
-    total = np.zeros(blocks)
+    pieces = _pieces(0, num_classes)
+    stats = _scan(fold, bind, pieces, step, threads)
+    total = np.zeros(-(-fold.rows // step))
     # Losses first: a gradient in place overwrites the logits they read.
-    sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)])
+    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
     if emit:
-        sweep([bind(fold, None, True, stats, FINISH, *p) for p in pieces])
+        jobs = [bind(fold, None, True, stats, FINISH, *p) for p in pieces]
+        _sweep(jobs, fold.rows, step, threads)
     yield from total.tolist()
+
+
+def _pieces(begin: int, end: int) -> list[tuple[int, int]]:
+    return [(k, min(k + _PIECE, end)) for k in range(begin, end, _PIECE)]
+
+
+def _scan(
+    fold: _Fold, bind: _Bind, pieces: list[tuple[int, int]], step: int, threads: int
+) -> Array:
+    """Statistics of all rows from some of their classes."""
+    x = fold.classed[0]
+    parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
+    jobs = [bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)]
+    _sweep(jobs, fold.rows, step, threads)
+    return merge(parts)
+
+
+def _sweep(jobs: list[Callable[..., None]], rows: int, step: int, threads: int) -> None:
+    """Run every job over all rows, in blocks."""
+
+    def work(k: int) -> None:
+        block, job = divmod(k, len(jobs))
+        jobs[job](block * step, min(rows, (block + 1) * step), block)
+
+    _threads.run(work, -(-rows // step) * len(jobs), threads)
+
+
+class Partial(NamedTuple):
+    """What an evaluation adds up to; the results of parts of a data set can be added."""
+
+    loss: float = 0.0  # the sum over the rows that count
+    counted: int = 0  # the rows that count
+    hits: int = 0  # those whose label has the largest logit, alone or tied
+    rows: int = 0
+
+    def __add__(self, other: "Partial") -> "Partial":  # type: ignore[override]
+        """The result of both parts together."""
+        return Partial(
+            self.loss + other.loss,
+            self.counted + other.counted,
+            self.hits + other.hits,
+            self.rows + other.rows,
+        )
+
+
+def evaluate(
+    x: Array,
+    y: Array,
+    axis: int,
+    ignore: int | None,
+    e: float,
+    origin: tuple[int, ...],
+    tick: Callable[[int], None],
+) -> Partial:
+    """Losses, hits and numbers of a block of checked logits and labels.
+
+    ``origin`` is where the block begins, for the sentence about a bad label; ``tick``
+    is told of elements as they are done with.
+    """
+    settings = _config.current()
+    chosen = _backends.choose(settings.backend)
+    threads = settings.threads or _threads.default_threads()
+    num_classes = x.shape[axis]
+    pattern = _pattern(ignore)
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        *_, labels, kept = fold.plain
+        if phase == ALL:
+            stats = kept
+        elif phase == FINISH:
+            kept[...] = stats
+        return chosen.kernels.rows_index(
+            fold.classed[0], labels, None, None, None, None, e, 0.0, None, total, None, stats,
+            1.0, pattern, phase, begin, end, False,
+        )  # fmt: skip
+
+    result = Partial()
+    for fold in _fold(axis, [x], [None, None, None, y]):
+        count = 0
+        for good, _, found in _label_pass(chosen, fold, None, pattern, num_classes, threads):
+            if not good:
+                raise _check.label_error(y, None, ignore, num_classes, origin)
+            count += found
+        stats = np.empty((*fold.plain[3].shape, len(STATS)))
+        fold = _Fold(fold.classed, [*fold.plain, stats])
+        if fold.rows * num_classes > _CHUNK:
+            loss = _run_chunks(fold, bind, threads, tick)
+        else:
+            _touch(fold.classed[0], threads)
+            loss = sum(_run([fold], bind, threads, emit=False))
+            tick(fold.rows * num_classes)
+        result += Partial(loss, count, _hits(fold, ignore, threads), fold.rows)
+    return result
+
+
+def _run_chunks(fold: _Fold, bind: _Bind, threads: int, tick: Callable[[int], None]) -> float:
+    """Rows too long to be read one after the other: all of them, some classes at a time."""
+    x, rows = fold.classed[0], fold.rows
+    num_classes = x.shape[1]
+    width = max(1, _CHUNK // rows)
+    step = 1 if x.strides[1] == x.itemsize else max(_TILE, _BLOCK // width // _TILE * _TILE)
+    stats = None
+    for begin in range(0, num_classes, width):
+        end = min(begin + width, num_classes)
+        _touch(x[:, begin:end], threads)
+        part = _scan(fold, bind, _pieces(begin, end), step, threads)
+        stats = part if stats is None else merge(np.stack([stats, part]))
+        tick((end - begin) * rows)
+    total = np.zeros(-(-rows // _LABELS))
+    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
+    return float(sum(total.tolist()))
+
+
+def _touch(x: Array, threads: int) -> None:
+    """Have a mapped file's pages read in their order, before tiles of rows hop over them.
+
+    Where the classes lie further apart than the rows, a tile has a page for each class:
+    on a disk that would be one long wait, which no Ctrl-C ends.
+    """
+    rows = 0 if x.ndim == 2 else 2
+    if abs(x.strides[rows]) >= abs(x.strides[1]):
+        return
+    every = max(1, _PAGE // max(1, abs(x.strides[rows])))
+    x = np.moveaxis(x, 1, 0)  # classes first
+    x = x[:, ::every] if rows == 0 else x[:, :, ::every]
+    step = max(1, _TILE * len(x) // max(1, x.size))
+
+    def work(k: int) -> None:
+        x[k * step : (k + 1) * step].copy()
+
+    _threads.run(work, -(-len(x) // step), threads)
+
+
+def _hits(fold: _Fold, ignore: int | None, threads: int) -> int:
+    """How many rows count, hold no NaN and have their label at the maximum."""
+    x, labels, stats = fold.classed[0], *fold.plain[3:]
+    inner = x.shape[2] if x.ndim == 3 else 1
+    hits = [0] * _part_count(_LABELS, inner, x.shape[0])
+
+    def work(k: int) -> None:
+        rows = _part(k, _LABELS, inner)
+        y, found = labels[rows], stats[rows]
+        counts = np.full(y.shape, True) if ignore is None else y != ignore
+        index = np.expand_dims(np.where(counts, y, 0).astype(np.intp), 1)
+        every_class = (rows[0], slice(None), *rows[1:])
+        at_label = np.take_along_axis(x[every_class], index, axis=1).squeeze(1)
+        hit = counts & (widen(at_label) == found[..., 0]) & ~np.isnan(found[..., 1])
+        hits[k] = int(np.count_nonzero(hit))
+
+    _threads.run(work, len(hits), threads)
+    return sum(hits)
 
 
 def _streams(a: Array | None, x: Array) -> bool:

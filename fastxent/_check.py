@@ -19,6 +19,9 @@ DType = np.dtype[Any]
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 
+#: The bits of bfloat16 where no dtype of that name is at hand; kernels read them as such.
+RAW_BFLOAT16 = np.dtype("V2")
+
 #: Effort for an exact answer to "do these arrays share an element"; beyond it: they do.
 _OVERLAP_WORK = 100_000
 
@@ -37,11 +40,13 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
     return (native, native) if native in (_FLOAT32, _FLOAT64) else None
 
 
-def logits(name: str, x: Any) -> tuple[Array, DType, DType]:
+def logits(name: str, x: Any, raw: bool = False) -> tuple[Array, DType, DType]:
     """The array, the dtype of losses and the dtype of arrays of its shape."""
     if type(x) is not np.ndarray:
         x = np.asarray(x)
     types = _float_types(x.dtype)
+    if raw and x.dtype == RAW_BFLOAT16:
+        types = _FLOAT32, RAW_BFLOAT16
     if types is None:
         raise TypeError(
             f"{name} must be float16, bfloat16, float32, float64, integer or bool; got {x.dtype}"
@@ -102,8 +107,14 @@ def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
     return q
 
 
-def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int) -> IndexError:
-    """What to say about the first label out of range."""
+def label_error(
+    y: Array,
+    u: Array | None,
+    ignore: int | None,
+    num_classes: int,
+    origin: tuple[int, ...] | None = None,
+) -> IndexError:
+    """What to say about the first label out of range; ``y`` may begin elsewhere than at 0."""
     bad = (y < 0) | (y >= num_classes)
     if u is not None:
         bad &= u != 0
@@ -113,7 +124,8 @@ def label_error(y: Array, u: Array | None, ignore: int | None, num_classes: int)
     allowed = f"[0, {num_classes})" + (
         f" or equal ignore_index={ignore}" if ignore is not None else ""
     )
-    place = ", ".join(str(int(k)) for k in position)
+    starts = origin or [0] * len(position)
+    place = ", ".join(str(int(k) + start) for k, start in zip(position, starts))
     return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
 
 

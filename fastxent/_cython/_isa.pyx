@@ -1388,6 +1388,8 @@ cdef int kind_of(Py_buffer* b) except -1:
     cdef int kind
     if f == NULL:
         return KIND_BF16        # bfloat16 has no format; nothing else without one gets here
+    if f[0] == c"2":
+        return KIND_BF16        # "2x": its bits, raw
     if f[0] in b"<>=@^!":
         swapped = f[0] == c">" or f[0] == c"!"
         f += 1

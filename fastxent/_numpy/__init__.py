@@ -7,7 +7,8 @@ for float64), a few thousand elements at a time.  ``x`` is
 reduction's factor.  Each kernel returns a job; ``job(first, stop, block)`` computes the
 rows ``first <= row < stop`` and puts the sum of their losses into ``total[block]``; a
 ``room`` for intermediate results may be given, which this backend does not use.  In
-``elements`` there are no rows: every entry stands by itself.
+``elements`` there are no rows: every entry stands by itself.  Logits of a dtype of kind
+``V`` are bfloat16, by that name or raw, as 2-byte void.
 
 A row's statistics, the columns of ``stats``, are all that its loss needs and can be
 merged from pieces of the row: the maximum ``m``; ``rest = sum exp(x_k - m)`` over all
@@ -15,7 +16,8 @@ classes but one maximum; ``weight = sum c_k``, ``gap = sum c_k (m - x_k)`` and t
 of non-zero ``c_k``, where ``c`` are the coefficients of the classes in the loss (the
 class weights of smoothed index labels, the weighted and smoothed dense labels).
 With ``d = m - x`` and ``r = log1p(rest)``, ``lse - x_k = d_k + r``: both are >= 0 and
-nothing cancels, however confident the row.
+nothing cancels, however confident the row.  ``stats`` given in phase ``ALL`` are written
+too; those of absent rows mean nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -219,6 +221,13 @@ def _classes(task: _Task) -> Iterator[slice]:
         yield slice(begin, min(begin + _ELEMENTS, task.end))
 
 
+def widen(x: Array) -> Array:
+    """Logits in a dtype that NumPy computes with: bfloat16 is the upper half of float32."""
+    if x.dtype.kind != "V":
+        return x
+    return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
 def _part(array: Array | None, rows: tuple[Any, ...], classes: slice) -> Any:
     """Some classes of some rows, as a view of shape (rows, classes)."""
     if array is None:
@@ -233,7 +242,7 @@ def _work(task: _Task) -> Any:
 
 
 def _logits(task: _Task, rows: tuple[Any, ...], classes: slice) -> Array:
-    x = _part(task.x, rows, classes).astype(_work(task))
+    x = widen(_part(task.x, rows, classes)).astype(_work(task))
     mask = _part(task.mask, rows, classes)
     return x if mask is None else np.where(mask, x, -np.inf)
 
@@ -332,7 +341,7 @@ def _rows(task: _Task, rows: tuple[Any, ...]) -> float:
         if task.mask is not None:
             label_allowed = np.array([m_[k] for m_, k in zip(_part(task.mask, rows, whole), y)])
             label_allowed = label_allowed.astype(bool)
-        label = np.array([x_[k] for x_, k in zip(_part(task.x, rows, whole), y)], work)
+        label = widen(_part(task.x, rows, whole)[np.arange(size), y]).astype(work)
         d = np.where(label_allowed, m - label, np.inf)
         factor = share
     else:

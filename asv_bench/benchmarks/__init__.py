@@ -1,0 +1,1 @@
+"""Benchmarks of fastxent for asv; CONTRIBUTING.md tells how to run them."""

@@ -35,6 +35,7 @@ _STREAM_BYTES = 12 << 20
 
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
+_BOX = 1 << 13
 _TOGETHER = 8
 
 
@@ -855,14 +856,14 @@ def _factor(scale: Any, u: Any, g: Any) -> Any:
 
 
 def _boxes(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-    """Cut an array of this shape into boxes of at most ``_SCRATCH`` entries."""
+    """Cut an array of this shape into boxes of at most ``_BOX`` entries."""
     axis, size = len(shape), 1
-    while axis and size * shape[axis - 1] <= _SCRATCH:
+    while axis and size * shape[axis - 1] <= _BOX:
         axis -= 1
         size *= shape[axis]
     if axis == 0:
         return [(slice(None),) * len(shape)]
-    step = _SCRATCH // size
+    step = _BOX // size
     return [
         (*(slice(i, i + 1) for i in index), slice(k, k + step))
         for index in np.ndindex(*shape[: axis - 1])

@@ -27,7 +27,8 @@ import numpy as np
 
 from .._spec import FINISH, SCAN
 
-#: Elements worked on at once; a dozen temporaries of this size stay below 1 MB.
+#: Elements worked on at once; a dozen temporaries of this size stay below 1 MB, and two
+#: dozen of half of it, which entries with all options take.
 _ELEMENTS = 1 << 12
 
 Array = np.ndarray[Any, Any]
@@ -115,8 +116,9 @@ def _spans(n: int, first: int, stop: int) -> Iterator[tuple[slice, slice]]:
     """Entries first..stop of rows of n, as rectangles of a few thousand."""
     while first < stop:
         row, col = divmod(first, n)
-        rows = 1 if col else max(1, min(stop - first, _ELEMENTS) // n)
-        cols = min(n - col, stop - first, _ELEMENTS)
+        size = min(stop - first, _ELEMENTS // 2)
+        rows = 1 if col else max(1, size // n)
+        cols = min(n - col, size)
         yield slice(row, row + rows), slice(col, col + cols)
         first += rows * cols
 

@@ -1,5 +1,6 @@
 """Cross-entropy losses and their gradients on NumPy arrays, at the speed of memory."""
 
+from . import compat
 from ._version import __version__
 from .losses import (
     binary_cross_entropy,
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
+    "compat",
     "config",
     "get_config",
     "log_sigmoid",

@@ -82,20 +82,19 @@ def index_labels(y: Any, x: Array, axis: int, name: str = "logits") -> Array:
             y = y.astype(np.intp)
     shape = without(x.shape, axis)
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels must be integers, one class index per row; got dtype {y.dtype}"
-            + (
-                " of the logits' shape: for label distributions use softmax_cross_entropy"
-                if y.shape == x.shape
-                else ""
-            )
-        )
+        hint = " of the logits' shape: for label distributions use softmax_cross_entropy"
+        raise not_indices(y, hint if y.shape == x.shape else "")
     if y.shape != shape:
         raise ValueError(
             f"labels must have shape {shape}, that of {name} {x.shape} without axis {axis}; "
             f"got {y.shape}"
         )
     return y
+
+
+def not_indices(y: Array, hint: str) -> TypeError:
+    """What to say about labels of another dtype."""
+    return TypeError(f"labels must be integers, one class index per row; got dtype {y.dtype}{hint}")
 
 
 def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
@@ -304,3 +303,39 @@ def _is_same(a: Array, b: Array) -> bool:
         and a.shape == b.shape
         and a.dtype == b.dtype
     )
+
+
+def floating(name: str, x: Any, hint: str = "") -> Array:
+    """An array of a float dtype, for functions that do not take integers."""
+    x = np.asarray(x)
+    types = _float_types(x.dtype)
+    if types is None or x.dtype.kind in "biu":
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64; got {x.dtype}{hint}"
+        )
+    return x
+
+
+def real(name: str, a: Any) -> Array:
+    """An array of real numbers of any dtype."""
+    a = np.asarray(a)
+    _real(name, a)
+    return a
+
+
+def same_rank(name: str, a: Any, shape: tuple[int, ...]) -> Array:
+    """A weight for `broadcast` that is a scalar or has every axis of the losses."""
+    a = np.asarray(a)
+    if a.ndim not in (0, len(shape)):
+        raise ValueError(
+            f"{name} must be a scalar or have as many axes as the losses, {len(shape)}, each of "
+            f"length 1 or that of the losses, {shape}; got shape {a.shape}"
+        )
+    return a
+
+
+def unit_interval(name: str, a: Array) -> None:
+    """Every entry lies in [0, 1]; NaN does not."""
+    if a.size and not (a.min() >= 0 and a.max() <= 1):
+        worst = a.min() if not a.min() >= 0 else a.max()
+        raise ValueError(f"{name} must lie in [0, 1]; got {worst}")

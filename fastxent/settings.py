@@ -178,6 +178,10 @@ def warmup() -> None:
     compiles at run time does it here, so that a pipeline's first call is as fast as the
     next.
 
+    See Also
+    --------
+    config : Choose the backend.
+
     Examples
     --------
     >>> import fastxent as fx

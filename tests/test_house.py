@@ -39,7 +39,7 @@ FLOORS = {
     "linear": 5,
     "compat": 6,
     "__main__": 6,
-    "__init__": 6,
+    "__init__": 7,
 }
 
 SETTINGS = {"config", "set_config", "get_config", "show_config", "warmup"}

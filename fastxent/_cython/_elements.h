@@ -331,14 +331,14 @@ static inline double max_doubles(const double *v) {
 #define HAS_ADD_EXP_FLOATS 1
 #define FX_C(v) _mm512_set1_ps((v) * scale)
 
-/* exp(d) scale for d <= 0; with far the error does not grow with d. */
-static inline __m512 fx_exp16(__m512 d, float scale, int far) {
-    __m512 n, r, r2, p, q;
+/* exp(d) scale = p 2^n for d <= 0, p about 1 times scale; with far the error does not grow with d. */
+static inline __m512 fx_parts16(__m512 d, float scale, int far, __m512 *n) {
+    __m512 r, r2, p, q;
     /* Below -200 the result is 0; NaN passes, since max returns its second operand then. */
     d = _mm512_max_ps(_mm512_set1_ps(-200.0f), d);
-    n = _mm512_roundscale_ps(_mm512_mul_ps(d, _mm512_set1_ps(1.44269504088896340736f)), 8);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), d);
-    if (far) r = _mm512_fmadd_ps(n, _mm512_set1_ps(1.904654323148236e-09f), r);
+    *n = _mm512_roundscale_ps(_mm512_mul_ps(d, _mm512_set1_ps(1.44269504088896340736f)), 8);
+    r = _mm512_fnmadd_ps(*n, _mm512_set1_ps(0.69314718055994530942f), d);
+    if (far) r = _mm512_fmadd_ps(*n, _mm512_set1_ps(1.904654323148236e-09f), r);
     /* In pairs: half the latency of one after the other. */
     r2 = _mm512_mul_ps(r, r);
     p = _mm512_fmadd_ps(FX_C(0.00138144663088f), r, FX_C(0.00836878030255f));
@@ -346,7 +346,11 @@ static inline __m512 fx_exp16(__m512 d, float scale, int far) {
     p = _mm512_fmadd_ps(p, r2, q);
     q = _mm512_fmadd_ps(FX_C(0.499999934123f), r, FX_C(1.0f));
     p = _mm512_fmadd_ps(p, r2, q);
-    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    return _mm512_fmadd_ps(p, r, FX_C(1.0f));
+}
+
+static inline __m512 fx_exp16(__m512 d) {
+    __m512 n, p = fx_parts16(d, 0x1p64f, 0, &n);
     return _mm512_scalef_ps(p, n);
 }
 
@@ -358,7 +362,7 @@ static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, flo
     for (; groups > 0; groups--, x += 64) {
         for (k = 0; k < 4; k++) {
             if (ahead) _mm_prefetch(ahead + 64 * k, _MM_HINT_T1);
-            e[k] = fx_exp16(_mm512_sub_ps(_mm512_loadu_ps(x + 16 * k), base), 0x1p64f, 0);
+            e[k] = fx_exp16(_mm512_sub_ps(_mm512_loadu_ps(x + 16 * k), base));
             sum[k] = _mm512_add_ps(sum[k], e[k]);
         }
         if (ahead) ahead += 256;
@@ -385,21 +389,20 @@ static inline void add_exp_floats(const float *x, ptrdiff_t groups, float m, flo
 #define FX_S(v) _mm512_set1_ps(v)
 #define FX_AHEAD 8192
 
-/* exp(-|x|) */
-static inline __m512 fx_decay16(__m512 x) {
-    return fx_exp16(_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(x),
-                                                        _mm512_set1_epi32((int)0x80000000u))), 1.0f, 1);
+/* exp(-|x|) = p 2^n */
+static inline __m512 fx_decay16(__m512 x, __m512 *p, __m512 *n) {
+    *p = fx_parts16(_mm512_or_ps(x, FX_S(-0.0f)), 1.0f, 1, n);
+    return _mm512_scalef_ps(*p, *n);
 }
 
-/* log(1 + t) for 0 <= t <= 1: log1p_small. */
+/* log(1 + t) / t for 0 <= t <= 1, as in log1p_small. */
 static inline __m512 fx_log1p16(__m512 t) {
     __m512 t2 = _mm512_mul_ps(t, t);
     __m512 p = _mm512_fmadd_ps(FX_S(-0.0032440246083f), t, FX_S(0.0198514598155f));
     p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.0569595295249f), t, FX_S(0.106036544123f)));
     p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.153055923012f), t, FX_S(0.196759391696f)));
     p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.249541336413f), t, FX_S(0.333299624158f)));
-    p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.499999024228f), t, FX_S(0.999999995287f)));
-    return _mm512_mul_ps(p, t);
+    return _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.499999024228f), t, FX_S(0.999999995287f)));
 }
 
 /* 1 / d for 1 <= d <= 2: one step of Newton from 14 bits; dividing takes three times as long. */
@@ -416,23 +419,29 @@ static inline void entry_floats(const float *x, const float *a, const float *b, 
                                 float scale, int both, int slopes, float *loss, float *grad) {
     ptrdiff_t k;
     for (k = 0; k < n; k += 16) {
-        __m512 v = _mm512_loadu_ps(x + k), t = fx_decay16(v), l = fx_log1p16(t);
-        __m512 bk = _mm512_loadu_ps(b + k);
+        __m512 v = _mm512_loadu_ps(x + k), bk = _mm512_loadu_ps(b + k);
+        __m512 ak = both ? _mm512_loadu_ps(a + k) : _mm512_sub_ps(FX_S(1.0f), bk);
+        __mmask16 negative = fx_negative16(v);
+        __m512 large = _mm512_mask_blend_ps(negative, ak, bk);
+        __m512 small = _mm512_mask_blend_ps(negative, bk, ak);
+        /* A term whose coefficient is 0 is absent; NaN is not 0. */
+        __mmask16 some = _mm512_cmp_ps_mask(large, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        __mmask16 few = _mm512_cmp_ps_mask(small, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        __m512 p, e, t = fx_decay16(v, &p, &e), q = fx_log1p16(t), l = _mm512_mul_ps(q, t), s;
         _mm_prefetch((const char *)(x + k) + FX_AHEAD, _MM_HINT_T1);
         _mm_prefetch((const char *)(b + k) + FX_AHEAD, _MM_HINT_T1);
-        __m512 ak = both ? _mm512_loadu_ps(a + k) : _mm512_sub_ps(FX_S(1.0f), bk);
-        /* A term whose coefficient is 0 is absent; NaN is not 0. */
-        __mmask16 up = _mm512_cmp_ps_mask(ak, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        __mmask16 down = _mm512_cmp_ps_mask(bk, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        __m512 above = _mm512_max_ps(v, _mm512_setzero_ps()), s;
-        __m512 below = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), v), _mm512_setzero_ps());
-        s = _mm512_maskz_mul_ps(up, ak, _mm512_add_ps(above, l));
-        _mm512_storeu_ps(loss + k, _mm512_mask3_fmadd_ps(bk, _mm512_add_ps(below, l), s, down));
+        s = _mm512_maskz_mul_ps(some, large, _mm512_add_ps(_mm512_abs_ps(v), l));
+        if (both) /* a large coefficient meets the exponential before that underflows */
+            s = _mm512_mask_add_ps(
+                s, few, s, _mm512_scalef_ps(_mm512_mul_ps(_mm512_mul_ps(small, p), q), e));
+        else
+            s = _mm512_mask3_fmadd_ps(small, l, s, few);
+        _mm512_storeu_ps(loss + k, s);
         if (slopes) {
-            __m512 large = fx_inverse16(_mm512_add_ps(FX_S(1.0f), t)), small = _mm512_mul_ps(t, large);
-            __mmask16 negative = fx_negative16(v);
-            s = _mm512_maskz_mul_ps(up, ak, _mm512_mask_blend_ps(negative, large, small));
-            s = _mm512_mask3_fnmadd_ps(bk, _mm512_mask_blend_ps(negative, small, large), s, down);
+            q = fx_inverse16(_mm512_add_ps(FX_S(1.0f), t));
+            s = _mm512_maskz_mul_ps(some, large, q);
+            s = _mm512_mask3_fnmadd_ps(small, _mm512_mul_ps(t, q), s, few);
+            s = _mm512_mask_sub_ps(s, negative, _mm512_setzero_ps(), s);
             _mm512_storeu_ps(grad + k, _mm512_mul_ps(FX_S(scale), s));
         }
     }
@@ -441,9 +450,9 @@ static inline void entry_floats(const float *x, const float *a, const float *b, 
 static inline void sigmoid_floats(const float *x, ptrdiff_t n, int logarithm, float *y) {
     ptrdiff_t k;
     for (k = 0; k < n; k += 16) {
-        __m512 v = _mm512_loadu_ps(x + k), t = fx_decay16(v), s;
+        __m512 v = _mm512_loadu_ps(x + k), p, e, t = fx_decay16(v, &p, &e), s;
         if (logarithm)
-            s = _mm512_sub_ps(_mm512_min_ps(v, _mm512_setzero_ps()), fx_log1p16(t));
+            s = _mm512_fnmadd_ps(fx_log1p16(t), t, _mm512_min_ps(v, _mm512_setzero_ps()));
         else {
             s = fx_inverse16(_mm512_add_ps(FX_S(1.0f), t));
             s = _mm512_mask_mul_ps(s, fx_negative16(v), t, s);

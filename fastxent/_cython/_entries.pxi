@@ -1,9 +1,9 @@
 # The kernel of entries that stand by themselves: sigmoid, log_sigmoid, and binary cross entropy
 # from log-odds or from probabilities.  Included by _isa.pyx.
 #
-# With t = exp(-|x|) <= 1: log(1 + exp(+-x)) = max(+-x, 0) + log1p(t), and the sigmoids of |x| and
-# -|x| are 1 / (1 + t) and t / (1 + t).  All terms have one sign, so nothing cancels that is not
-# opposite by nature, and t is the only exponential.
+# With t = exp(-|x|) <= 1: log(1 + exp(|x|)) = |x| + log1p(t) and log(1 + exp(-|x|)) = log1p(t);
+# the sigmoids of |x| and -|x| are 1 / (1 + t) and t / (1 + t).  All terms have one sign, so nothing
+# cancels that is not opposite by nature, and t is the only exponential.
 
 cdef enum:
     SPAN = 512          # entries worked on at once: a dozen arrays of them stay in L1 or near
@@ -85,26 +85,54 @@ cdef inline real magnitude(real x) noexcept nogil:
     return -x if x < 0 else x
 
 
-cdef inline real decay(real x) noexcept nogil:
-    """exp(-|x|), subnormal where it is."""
-    cdef real t = 0, far = -magnitude(x)
-    cdef real s = factors(far, True, True, &t)
-    return <real>0.0 if far < lowest(x, True) else (s * t + s) * <real>unbias(x)
+cdef inline real lift(real v, int32_t n) noexcept nogil:
+    """v 2^n, rounded once; in four steps, since 2^n itself may be out of range."""
+    cdef int32_t q = n >> 2
+    cdef real s
+    if real is float:
+        s = scale_float(q + 127)
+        return v * s * s * s * scale_float(n - 3 * q + 127)
+    else:
+        s = scale_double(q + 1023)
+        return v * s * s * s * scale_double(n - 3 * q + 1023)
+
+
+cdef inline real decay(real x, real* p, int32_t* n) noexcept nogil:
+    """exp(-|x|) = p 2^n, subnormal or 0 where it is."""
+    cdef real far = -magnitude(x), least, magic, b
+    if real is float:
+        least = <float>-300.0
+        magic = <float>12582912.0
+    else:
+        least = -2000.0
+        magic = 6755399441055744.0
+    far = least if far < least else far
+    b = far * <real>1.44269504088896340736 + magic
+    b -= magic
+    p[0] = 1 + tail_of_exp(remainder(far, b, True))
+    n[0] = <int32_t>b
+    # Two steps do where lift takes four: below the least term it is 0 anyway.
+    if real is float:
+        b = p[0] * scale_float(n[0] + 127 + BIAS32) * <real>unbias(x)
+    else:
+        b = p[0] * scale_double(n[0] + 1023 + BIAS64) * <real>unbias(x)
+    return <real>0.0 if far < lowest(x, True) else b
 
 
 cdef inline void activations(What what, const real* x, Py_ssize_t n, real* y) noexcept nogil:
     cdef Py_ssize_t j
-    cdef real t, q
+    cdef int32_t e
+    cdef real t, p, q
     if real is float and HAS_ENTRY_FLOATS:
         sigmoid_floats(x, n, what == LOG_SIGMOID, y)
     elif what == SIGMOID:
         for j in range(n):
-            t = decay(x[j])
+            t = decay(x[j], &p, &e)
             q = <real>1.0 / (1 + t)
             y[j] = t * q if x[j] < 0 else q
     else:
         for j in range(n):
-            t = log1p_small(decay(x[j]))
+            t = log1p_small(decay(x[j], &p, &e))
             y[j] = (x[j] if x[j] < 0 else <real>0.0) - t
 
 
@@ -115,24 +143,26 @@ cdef inline void costs(const real* x, const real* a, const real* b, Py_ssize_t n
     Without both, a is 1 - b.  A term whose coefficient is 0 is absent.
     """
     cdef Py_ssize_t j
-    cdef real t, log, q, a_j, b_j, up, down
+    cdef int32_t e
+    cdef real t, log, p, q, a_j, large, small, up, down
     if real is float and HAS_ENTRY_FLOATS:
         entry_floats(x, a, b, n, scale, both, slopes, loss, grad)
         return
     for j in range(n):
-        b_j = b[j]
-        a_j = a[j] if both else 1 - b_j
-        t = decay(x[j])
+        a_j = a[j] if both else 1 - b[j]
+        large = b[j] if x[j] < 0 else a_j
+        small = a_j if x[j] < 0 else b[j]
+        t = decay(x[j], &p, &e)
         log = log1p_small(t)
-        up = a_j * ((x[j] if x[j] > 0 else <real>0.0) + log)
-        down = b_j * ((-x[j] if x[j] < 0 else <real>0.0) + log)
-        loss[j] = (<real>0.0 if a_j == 0 else up) + (<real>0.0 if b_j == 0 else down)
+        up = large * (magnitude(x[j]) + log)
+        # A large coefficient meets the exponential before that underflows.
+        down = lift(small * p, e) if both and magnitude(x[j]) > 40 else small * log
+        loss[j] = (<real>0.0 if large == 0 else up) + (<real>0.0 if small == 0 else down)
         if slopes:
             q = <real>1.0 / (1 + t)
-            up = a_j * (t * q if x[j] < 0 else q)
-            down = b_j * (q if x[j] < 0 else t * q)
-            grad[j] = scale * (
-                (<real>0.0 if a_j == 0 else up) - (<real>0.0 if b_j == 0 else down))
+            up = <real>0.0 if large == 0 else large * q
+            down = <real>0.0 if small == 0 else small * (t * q)
+            grad[j] = scale * (down - up if x[j] < 0 else up - down)
 
 
 cdef inline double log64(double p) noexcept nogil:
@@ -148,7 +178,7 @@ cdef void costs_of_probs(const double* p, const double* a, const double* b, Py_s
     cdef Py_ssize_t j
     cdef double v, up, down
     for j in range(n):
-        v = p[j] if 0 <= p[j] <= 1 else NAN
+        v = p[j] if 0 < p[j] <= 1 else 0.0 if p[j] == 0 else NAN    # -0.0 is 0
         up = -a[j] * (-INFINITY if v == 1 else log_sum(1.0 - v, (1.0 - (1.0 - v)) - v))
         down = -b[j] * log64(v)
         loss[j] = (0.0 if a[j] == 0 else up) + (0.0 if b[j] == 0 else down)
@@ -163,22 +193,20 @@ cdef inline bint is_exact(int kind) noexcept nogil:
                          KIND_F32)
 
 
-cdef void smooth(Entries* t, const real* z, const real* pw, Py_ssize_t n, real* a,
-                 real* b) noexcept nogil:
-    """a = 1 - z' and b = pos_weight z', z' = (1-e) z + e/2."""
+cdef inline void weigh(const real* w, Py_ssize_t n, real* a) noexcept nogil:
+    """a = w a, where 0 times anything is 0."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        a[j] = <real>0.0 if a[j] == 0 or w[j] == 0 else w[j] * a[j]
+
+
+cdef void smooth(Entries* t, const real* z, Py_ssize_t n, real* a, real* b) noexcept nogil:
+    """a = 1 - z' and b = z', z' = (1-e) z + e/2."""
     cdef real keep = <real>(1.0 - t.e), half = <real>(0.5 * t.e)
     cdef Py_ssize_t j
-    if keep == 0:
-        for j in range(n):
-            a[j] = half
-            b[j] = half
-    else:
-        for j in range(n):
-            a[j] = keep * (1 - z[j]) + half
-            b[j] = keep * z[j] + half
-    if pw != NULL:
-        for j in range(n):
-            b[j] = <real>0.0 if b[j] == 0 or pw[j] == 0 else pw[j] * b[j]
+    for j in range(n):
+        a[j] = half if keep == 0 else keep * (1 - z[j]) + half
+        b[j] = half if keep == 0 else keep * z[j] + half
 
 
 cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexcept nogil:
@@ -195,11 +223,9 @@ cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexce
     cdef real* x = gather(&t.x, t.inner, first, n, &bx[0])
     cdef real* a = NULL
     cdef real* b
-    cdef real* pw = NULL
-    cdef real* u
+    cdef real* weights
     cdef double* zs
     cdef real scale = <real>t.scale
-    cdef double sum = 0
     cdef Py_ssize_t j, whole = n + VECTOR - 1 - (n + VECTOR - 1) % VECTOR
     cdef bint emit = t.grad.data != NULL
 
@@ -208,26 +234,27 @@ cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexce
         scatter(&t.grad, t.inner, first, n, &slopes[0], t.stream)
         return 0
 
-    if t.pw.data != NULL:
-        pw = gather(&t.pw, t.inner, first, n, &extra[0])
     if real is float and not is_exact(t.z.kind):
-        # Labels that a float32 cannot hold: 1 - z and z are rounded from float64 each.
+        # Labels that a float32 cannot hold: 1 - z' and z' are rounded from float64 each.
         zs = gather(&t.z, t.inner, first, n, &wide[0])
-        smooth(t, zs, NULL, whole, &wide_a[0], &wide_b[0])
+        smooth(t, zs, whole, &wide_a[0], &wide_b[0])
         for j in range(whole):
             ba[j] = <real>wide_a[j]
             bb[j] = <real>wide_b[j]
-        if pw != NULL:
-            for j in range(whole):
-                bb[j] = <real>0.0 if bb[j] == 0 or pw[j] == 0 else pw[j] * bb[j]
         a = &ba[0]
         b = &bb[0]
     else:
         b = gather(&t.z, t.inner, first, n, &bb[0])
-        if t.e != 0 or pw != NULL or t.what == PROBS:
-            smooth(t, b, pw, whole, &ba[0], &bb[0])
+        if t.e != 0 or t.pw.data != NULL or t.u.data != NULL or t.what == PROBS:
+            smooth(t, b, whole, &ba[0], &bb[0])
             a = &ba[0]
             b = &bb[0]
+    if t.pw.data != NULL:
+        weigh(gather(&t.pw, t.inner, first, n, &extra[0]), whole, &bb[0])
+    if t.u.data != NULL:
+        weights = gather(&t.u, t.inner, first, n, &extra[0])
+        weigh(weights, whole, &ba[0])
+        weigh(weights, whole, &bb[0])
 
     if t.what == PROBS:
         if real is double:
@@ -239,16 +266,11 @@ cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexce
     else:
         costs(x, a, b, whole, scale, True, True, &losses[0], &slopes[0])
 
-    if t.u.data != NULL:
-        u = gather(&t.u, t.inner, first, n, &extra[0])
-        for j in range(whole):
-            losses[j] = <real>0.0 if u[j] == 0 else u[j] * losses[j]
-            slopes[j] = <real>0.0 if u[j] == 0 else u[j] * slopes[j]
     if t.g.data != NULL and emit:
-        u = gather(&t.g, t.inner, first, n, &extra[0])
+        weights = gather(&t.g, t.inner, first, n, &extra[0])
         for j in range(whole):
-            slopes[j] = <real>0.0 if u[j] == 0 else u[j] * slopes[j]
-    if t.scale == 0:
+            slopes[j] = <real>0.0 if weights[j] == 0 else weights[j] * slopes[j]
+    if t.scale == 0 and emit:
         for j in range(whole):
             slopes[j] = 0
     if t.loss.data != NULL:

@@ -200,42 +200,16 @@ cdef inline real lowest(real unused, bint term) noexcept nogil:
         return -880.0 if term else -708.0
 
 
-cdef inline real factors(real x, bint term, bint far, real* t) noexcept nogil:
-    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS.
-
-    With far the error does not grow with x.
-
-    x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
-    bits then are the exponent of s.  t = r + r^2 Q(r) with minimax Q (error of 1 + t: 3.1e-9
-    and 3.7e-18), at most 0.42, so its rounding weighs little: what has to survive
-    cancellation is better computed from s and t than from their product.
-    """
-    cdef real magic, b, n, r, q
+cdef inline real tail_of_exp(real r) noexcept nogil:
+    """exp(r) - 1 for |r| <= ln(2)/2: r + r^2 Q(r), Q minimax (error of exp: 3.1e-9, 3.7e-18)."""
+    cdef real q
     if real is float:
-        magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
-        b = x * <float>1.44269504088896340736 + magic
-        n = b - magic
-        if HAS_FMA:
-            # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
-            r = x - n * <float>0.69314718055994530942
-            if far:
-                r = r + n * <float>1.904654323148236e-09
-        else:
-            r = x - n * <float>0.693145751953125
-            r = r - n * <float>1.428606765330187045e-06
         q = <float>0.00138144663088
         q = q * r + <float>0.00836878030255
         q = q * r + <float>0.0416683942321
         q = q * r + <float>0.166665201088
         q = q * r + <float>0.499999934123
-        t[0] = q * r * r + r
-        return scale_float(bits_of_float(b))
     else:
-        magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
-        b = x * 1.44269504088896340736 + magic
-        n = b - magic
-        r = x - n * 0.693147180369123816490
-        r = r - n * 1.90821492927058770002e-10
         q = 2.499997286429089851e-8
         q = q * r + 2.763037827860424467e-7
         q = q * r + 2.755758731800244181e-6
@@ -246,14 +220,45 @@ cdef inline real factors(real x, bint term, bint far, real* t) noexcept nogil:
         q = q * r + 0.0416666666665291917
         q = q * r + 0.1666666666666641025
         q = q * r + 0.5000000000000010721
-        t[0] = q * r * r + r
+    return q * r * r + r
+
+
+cdef inline real remainder(real x, real n, bint far) noexcept nogil:
+    """x - n ln 2; with far its error does not grow with n."""
+    if real is float:
+        if not HAS_FMA:
+            return (x - n * <float>0.693145751953125) - n * <float>1.428606765330187045e-06
+        # One step: n times the error of float32's ln 2 is 0.02 units per unit of x.
+        x = x - n * <float>0.69314718055994530942
+        return x + n * <float>1.904654323148236e-09 if far else x
+    else:
+        return (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+
+
+cdef inline real factors(real x, bint term, real* t) noexcept nogil:
+    """exp(x) = s (1 + t) for lowest <= x <= 0, s a power of two; with term times 2^BIAS.
+
+    x = n ln 2 + r with |r| <= ln(2)/2; n is rounded by adding a large constant, whose low
+    bits then are the exponent of s.  t is at most 0.42, so its rounding weighs little: what
+    has to survive cancellation is better computed from s and t than from their product.
+    """
+    cdef real magic, b
+    if real is float:
+        magic = <float>(12582912.0 + 127.0 + BIAS32) if term else <float>(12582912.0 + 127.0)
+        b = x * <float>1.44269504088896340736 + magic
+        t[0] = tail_of_exp(remainder(x, b - magic, False))
+        return scale_float(bits_of_float(b))
+    else:
+        magic = 6755399441055744.0 + 1023.0 + (BIAS64 if term else 0)
+        b = x * 1.44269504088896340736 + magic
+        t[0] = tail_of_exp(remainder(x, b - magic, False))
         return scale_double(bits_of_double(b))
 
 
 cdef inline real exponential(real x, bint term) noexcept nogil:
     """exp(x) for x <= 0, with term times 2^BIAS.  NaN stays NaN, -inf gives 0."""
     cdef real t = 0
-    cdef real s = factors(x, term, False, &t)
+    cdef real s = factors(x, term, &t)
     return <real>0.0 if x < lowest(x, term) else s * t + s
 
 
@@ -548,7 +553,7 @@ cdef inline real difference(real x, real m, real a, real tail, real c, real c_ta
                             real g) noexcept nogil:
     """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
     cdef real t = 0
-    cdef real s = factors(x - m, False, False, &t)
+    cdef real s = factors(x - m, False, &t)
     t = <real>0.0 if x - m < lowest(x, False) else t
     s = <real>0.0 if x - m < lowest(x, False) else s
     return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
@@ -1193,7 +1198,7 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Row* 
         for k in range(depth):
             for j in range(TILE):
                 v = x[k * step + j] - base[j]
-                s = factors(v, True, False, &f)
+                s = factors(v, True, &f)
                 f = <real>0.0 if (x[k * step + j] == m[j]) | (v < lowest(v, True)) else s * f
                 s = <real>0.0 if (x[k * step + j] == m[j]) | (v < lowest(v, True)) else s
                 part[j] += s

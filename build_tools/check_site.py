@@ -1,0 +1,160 @@
+"""Check the built documentation; exit status 1 if anything is wrong.
+
+    python build_tools/check_site.py docs/_build/html
+    python build_tools/check_site.py docs/_build/html --browser /usr/bin/chromium
+
+From the files: every public name has its page, no page is too large, nothing is loaded from
+elsewhere, every link inside the site leads somewhere.  With ``--browser`` (needs the package
+``playwright``) each page is opened on a desktop, light and dark, and on a phone: no request
+leaves the site, the console is silent, every formula is rendered, nothing sticks out.
+"""
+
+import argparse
+import functools
+import http.server
+import sys
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LARGEST = 300_000  # bytes of HTML per page
+
+
+class Page(HTMLParser):
+    """What a page refers to: its anchors, its links, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag refers to."""
+        found = {name: value or "" for name, value in attrs}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") not in ("canonical", "next", "prev", "author"):
+            self.loads.append(found.get("href", ""))
+        elif tag in ("script", "img", "iframe", "source", "video") and "src" in found:
+            self.loads.append(found["src"])
+
+
+def check_files(site: Path) -> Iterator[str]:
+    """What is wrong with the files."""
+    import fastxent
+
+    pages = {path: Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
+    print(f"{len(pages)} pages, {sum(len(page.links) for page in pages.values())} links")
+    for name in fastxent.__all__:
+        path = site / "reference" / "api" / f"{name}.html"
+        if path not in pages or f"fastxent.{name}" not in pages[path].anchors:
+            yield f"fastxent.{name} has no page"
+    for path, page in pages.items():
+        here = path.relative_to(site)
+        if path.stat().st_size > LARGEST:
+            yield f"{here}: {path.stat().st_size} bytes, more than {LARGEST}"
+        for address in page.loads:
+            if urlsplit(address).netloc:
+                yield f"{here} loads {address}"
+        for address in page.links:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                yield f"{here} links to {address}, which is not there"
+            elif parts.fragment and target in pages:
+                anchors = pages[target].anchors
+                if unquote(parts.fragment) not in anchors:
+                    yield f"{here} links to {address}, which has no such anchor"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A file server that logs nothing."""
+
+    def log_message(self, *args: object) -> None:
+        """Log nothing."""
+
+
+#: Run in the page once MathJax has finished.
+MEASURE = """async () => {
+    if (window.MathJax?.startup) await MathJax.startup.promise;
+    return {
+        formulas: document.querySelectorAll(".math").length,
+        rendered: document.querySelectorAll(".math mjx-container").length,
+        broken: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
+        wider: document.documentElement.scrollWidth - window.innerWidth,
+        out: [...document.querySelectorAll("article *")].filter((part) =>
+            !part.childElementCount
+            && part.getBoundingClientRect().right > window.innerWidth + 1
+            && !part.closest(
+                ".headerlink, pre, .math, mjx-container, .pst-scrollable-table-container")
+            && part.checkVisibility()
+        ).map((part) => part.textContent.slice(0, 60)),
+    };
+}"""
+
+SCREENS = (("desktop", 1280, "light"), ("desktop", 1280, "dark"), ("phone", 390, "light"))
+
+
+def check_browser(site: Path, executable: str) -> Iterator[str]:
+    """What is wrong in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}/"
+    requests: list[str] = []
+    problems: list[str] = []
+    formulas = 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        for screen, width, scheme in SCREENS:
+            view = {"width": width, "height": 900}
+            tab = browser.new_context(viewport=view, color_scheme=scheme).new_page()
+            tab.on("request", lambda request: requests.append(request.url))
+            tab.on("pageerror", lambda error: problems.append(str(error)))
+            tab.on("console", lambda m: m.type == "error" and problems.append(m.text))
+            for path in sorted(site.rglob("*.html")):
+                here = str(path.relative_to(site))
+                if here.startswith("_static/"):
+                    continue
+                requests.clear()
+                problems.clear()
+                tab.goto(base + here, wait_until="load")
+                found = tab.evaluate(MEASURE)
+                formulas += found["rendered"]
+                problems.extend(f"requests {url}" for url in requests if not url.startswith(base))
+                if found["rendered"] != found["formulas"] or found["broken"]:
+                    problems.append(f"formulas: {found}")
+                problems.extend(f"sticks out: {text}" for text in found["out"])
+                if found["wider"] > 0:
+                    problems.append(f"is {found['wider']} pixels wider than the screen")
+                yield from (f"{here}, {screen}, {scheme}: {problem}" for problem in problems)
+        browser.close()
+    server.shutdown()
+    print(f"{formulas} formulas rendered on {len(SCREENS)} screens")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--browser", metavar="PATH", help="Chromium's executable")
+    options = parser.parse_args()
+    site = options.site.resolve()
+    found = list(check_files(site))
+    if options.browser:
+        found += check_browser(site, options.browser)
+    print("\n".join(found) or "nothing is wrong")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""Make the pages and tables that follow from the package: run by ``conf.py``.
+
+``reference/api/NAME.rst``  one page for each public name
+``reference/api/index.md``  the list of them, in the groups of their modules
+``generated/*.md``          tables of the registry, included by pages in ``reference/``
+``generated/static/``       what is copied into the site as it is: MathJax
+
+Every cell is either a datum of the package or the outcome of a call made here.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import itertools
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastxent as fx
+from fastxent import _backends
+from fastxent._spec import DTYPES, SPECS
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+from layouts import LAYOUTS, possible  # noqa: E402 - the layouts are data of the tests
+
+#: Titles of the groups of public names, by module; another module's title is its name.
+GROUPS = {
+    "losses": "Losses",
+    "sequence": "Losses of sequences",
+    "normalizers": "Normalisers",
+    "settings": "Configuration",
+}
+
+PLACE, TILES, BUFFER = "in place", "in place, 64 rows at a time", "through a buffer of 8 KB"
+
+#: Memory layout -> in words, and how the compiled kernels read it.  A layout that the tests
+#: know and this table does not ends the build.
+WORDS = {
+    "contiguous": ("C order, classes last", PLACE),
+    "one_row": ("one row", PLACE),
+    "axis0": ("classes first", TILES),
+    "middle": ("classes in the middle", TILES),
+    "middle4": ("classes second of four axes", TILES),
+    "fortran": ("Fortran order", TILES),
+    "strided": ("every second class of a larger array", BUFFER),
+    "strided_rows": ("every second row of a larger array", PLACE),
+    "strided_inner": ("classes in the middle, every second element after them", BUFFER),
+    "negative": ("all axes reversed", BUFFER),
+    "negative_axis0": ("classes first, both axes reversed", BUFFER),
+    "gapped": ("a block cut out of a larger array", PLACE),
+    "swapped_outer": ("row axes exchanged", PLACE),
+    "inner_gapped": ("classes first, rows cut out of a larger array", TILES),
+    "read_only": ("read-only", PLACE),
+    "byte_swapped": ("byte-swapped", BUFFER),
+    "byte_swapped_axis0": ("byte-swapped, classes first", BUFFER),
+    "unaligned": ("unaligned", BUFFER),
+    "memory_mapped": ("memory-mapped, read-only", PLACE),
+    "broadcast": ("one row broadcast to many", PLACE),
+    "stride_zero": ("one value broadcast to all classes", BUFFER),
+}
+
+
+def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Markdown for a table that scrolls inside the page where it is too wide."""
+    header = list(header)
+    body = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)]
+    return "\n".join(body) + "\n"
+
+
+# ---- the public names ----------------------------------------------------------------
+
+
+def summary(name: str) -> str:
+    """First line of a public name's docstring."""
+    if name == "__version__":
+        return "The version, a string."
+    return inspect.getdoc(getattr(fx, name)).splitlines()[0]
+
+
+def page(name: str) -> str:
+    """The page of one public name."""
+    head = f"{name}\n{'=' * len(name)}\n\n.. py:currentmodule:: fastxent\n\n"
+    if name == "__version__":
+        return head + f".. py:data:: {name}\n   :type: str\n\n   {summary(name)}\n"
+    kind = "autoclass" if inspect.isclass(getattr(fx, name)) else "autofunction"
+    return head + f".. {kind}:: {name}\n"
+
+
+def groups() -> dict[str, list[str]]:
+    """Title -> public names, in the order of ``__all__``."""
+    found: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
+    for name in fx.__all__:
+        module = getattr(getattr(fx, name), "__module__", "fastxent.settings").rpartition(".")[2]
+        found.setdefault(GROUPS.get(module, module.capitalize()), []).append(name)
+    return {title: names for title, names in found.items() if names}
+
+
+def api_index() -> str:
+    """The list of the public names."""
+    parts = ["# Functions\n"]
+    for title, names in groups().items():
+        lines = ([reference(name), summary(name)] for name in names)
+        parts.append(f"## {title}\n\n{table(['Name', 'What it is'], lines)}")
+    toc = "\n".join(itertools.chain.from_iterable(groups().values()))
+    parts.append(f"```{{toctree}}\n:hidden:\n\n{toc}\n```\n")
+    return "\n".join(parts)
+
+
+# ---- support: every combination is called once ---------------------------------------
+
+
+def dtype(name: str) -> np.dtype:
+    """The dtype of a registered name."""
+    if name == "bfloat16":
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    return np.dtype(name)
+
+
+def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
+    """What a function gives for ``x``: values, then gradients, as one row of float64."""
+    spec, parameters = SPECS[name], list(inspect.signature(getattr(fx, name)).parameters)
+    if spec.family == "sequence":  # always over batch, time and classes
+        x, axis = np.moveaxis(x, axis, -1), -1
+        x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
+    options = {"axis": axis} if "axis" in parameters else {}
+    if "labels" not in parameters:
+        results = [getattr(fx, name)(x, **options)]
+    else:
+        shape = x.shape
+        if spec.has_classes and spec.family != "dense":  # one class per row
+            shape = tuple(np.delete(shape, axis))
+        labels = np.arange(np.prod(shape, dtype=int)).reshape(shape) % 2
+        results = getattr(fx, f"{name}_with_grad")(x, labels, **options)
+    return np.concatenate([np.asarray(r).astype(np.float64).ravel() for r in results])
+
+
+def support() -> tuple[dict[tuple[str, str], list[str]], dict[str, list[str]], int]:
+    """Call every function on every backend, dtype and layout.
+
+    Returns the dtypes of (function, backend) and of each layout, and the number of calls.
+    A combination that raises or gives another answer than the reference ends the build;
+    those that NumPy cannot make are left out.
+    """
+    of_function: dict[tuple[str, str], list[str]] = {}
+    of_layout: dict[str, list[str]] = {name: [] for name in LAYOUTS}
+    calls = 0
+    # Eighths between 0 and 1 are exact in every dtype, and fit every domain.
+    start = (np.arange(2 * 3 * 5) * 5 % 7 + 1).reshape(2, 3, 5) / 8
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in DTYPES:
+            epsilon = 2.0 ** -{"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[kind]
+            for layout in LAYOUTS:
+                if not possible(layout, kind):
+                    continue
+                of_layout[layout].append(kind)
+                x, axis = LAYOUTS[layout](start.astype(dtype(kind)), folder)
+                for name in SPECS:
+                    with fx.config(backend="numpy"):
+                        exact = outcome(name, np.asarray(x).astype(np.float64), axis)
+                    for word in _backends.words():
+                        with fx.config(backend=word):
+                            got = outcome(name, x, axis)
+                        np.testing.assert_allclose(
+                            got, exact, rtol=8 * epsilon, atol=8 * epsilon,
+                            err_msg=f"{name}-{word}-{kind}-{layout}",
+                        )  # fmt: skip
+                        found = of_function.setdefault((name, word), [])
+                        if kind not in found:
+                            found.append(kind)
+                        calls += 1
+    return of_function, of_layout, calls
+
+
+def support_tables() -> dict[str, str]:
+    """Functions x backends, layouts x dtypes, and the backends of this machine."""
+    of_function, of_layout, calls = support()
+    words = _backends.words()
+
+    def dtypes(found: list[str]) -> str:
+        return "all" if found == list(DTYPES) else ", ".join(found) or "none"
+
+    functions = table(
+        ["Function", *(f"`{word}`" for word in words)],
+        [[reference(name), *(dtypes(of_function[name, word]) for word in words)] for name in SPECS],
+    )
+    layouts = table(
+        ["Layout of the logits", "dtypes", "how it is read"],
+        [[WORDS[name][0], dtypes(found), WORDS[name][1]] for name, found in of_layout.items()],
+    )
+    backends = table(
+        ["Backend", "Here", "Why"],
+        [
+            [f"`{name}`", ", ".join(isas) or "yes" if isas else "no", reason]
+            for name in _backends.BACKENDS
+            for isas, reason in [_backends.probe(name)]
+        ],
+    )
+    count = (
+        f"The table was made by {calls} calls: {len(SPECS)} functions, {len(words)} backends, "
+        f"{len(DTYPES)} dtypes and {len(LAYOUTS)} layouts, without what NumPy cannot make.\n"
+    )
+    return {"functions": functions, "layouts": layouts, "backends": backends, "calls": count}
+
+
+# ---- the registry --------------------------------------------------------------------
+
+
+def reference(name: str) -> str:
+    """A link to a public name."""
+    return f"{{py:obj}}`{name} <fastxent.{name}>`"
+
+
+def bars(text: str) -> str:
+    """Text for a cell: a bar would end it."""
+    return text.replace("|", "\\|")
+
+
+def formulas() -> str:
+    """The formula and domain of each function."""
+    lines = ([reference(s.name), f"`{bars(s.formula)}`", bars(s.domain)] for s in SPECS.values())
+    return table(["Function", "Formula", "Domain"], lines)
+
+
+def options() -> str:
+    """The options of each function."""
+    return table(
+        ["Function", "Options"],
+        [[reference(s.name), ", ".join(f"`{o}`" for o in s.options)] for s in SPECS.values()],
+    )
+
+
+OUTPUTS = {"value": "value", "grad": "gradient", "label_entry": "gradient, entry of the label"}
+
+
+def budget(b: Any) -> str:
+    """A budget in words."""
+    text = f"{b.ulp:g}" + (" + *d*" if b.per_gap else "") + " ulp"
+    if b.floor32 or b.floor64:
+        floors = f"{b.floor32:g} ({b.floor64:g})".replace("e-0", "e-")
+        return f"{text}, or {floors} x {bars(b.floor_of)}"
+    return text + (f" ({bars(b.floor_of)})" if b.floor_of else "")
+
+
+def budgets() -> str:
+    """The error budget of each output."""
+    return table(
+        ["Function", "Output", "Largest error allowed: float32 (float64)"],
+        [
+            [reference(spec.name), OUTPUTS.get(output, output), budget(b)]
+            for spec in SPECS.values()
+            for output, b in spec.budgets.items()
+        ],
+    )
+
+
+# ---- special values: each cell is the outcome of a call ------------------------------
+
+INF, NAN = np.inf, np.nan
+
+#: (case, logits, options); the label is class 0 unless the options give another.
+SPECIAL = (
+    ("finite", (1.0, 0.0, 2.0), {}),
+    ("`-inf` on another class", (1.0, -INF, 2.0), {}),
+    ("`-inf` on the label", (-INF, 0.0, 2.0), {}),
+    ("`-inf` on another class, smoothing", (1.0, -INF, 2.0), {"label_smoothing": 0.3}),
+    ("`+inf` anywhere", (1.0, INF, 2.0), {}),
+    ("`-inf` everywhere", (-INF, -INF, -INF), {}),
+    ("NaN anywhere", (1.0, NAN, 2.0), {}),
+    ("NaN in an ignored row", (1.0, NAN, 2.0), {"ignore_index": 0}),
+    ("NaN in a row of weight 0", (1.0, NAN, 2.0), {"sample_weight": 0.0}),
+    ("NaN, upstream gradient 0", (1.0, NAN, 2.0), {"upstream": 0.0}),
+    ("NaN on a masked class", (1.0, NAN, 2.0), {"where": (True, False, True)}),
+    ("label masked", (1.0, 0.0, 2.0), {"where": (False, True, True)}),
+    ("every class masked", (1.0, 0.0, 2.0), {"where": (False, False, False)}),
+    ("label far below", (-1000.0, 0.0, 1000.0), {}),
+    ("label far above", (1000.0, 0.0, -1000.0), {}),
+)
+
+
+def number(value: float) -> str:
+    """Three digits, or the special value's name."""
+    return f"{value:.0f}" if value == np.rint(value) else f"{value:.3g}"
+
+
+def cell(values: Any) -> str:
+    """One value, or those of a row."""
+    return "`" + ",\N{NO-BREAK SPACE}".join(number(v) for v in np.ravel(values)) + "`"
+
+
+def special_entries() -> str:
+    """What the sigmoid family gives for each special logit and label."""
+    lines = []
+    for x, z in itertools.product((INF, -INF, NAN, 1000.0, -1000.0), (0.0, 1.0)):
+        loss, grad = fx.sigmoid_cross_entropy_with_grad(x, z)
+        lines.append(map(cell, (x, z, fx.sigmoid(x), fx.log_sigmoid(x), loss, grad)))
+    return table(["$x$", "$z$", "$p$", "$\\log p$", "loss", "gradient"], lines)
+
+
+def special() -> str:
+    """What the softmax family gives for each special case."""
+    lines = []
+    for case, x, chosen in SPECIAL:
+        mask = {k: v for k, v in chosen.items() if k == "where"}
+        loss, grad = fx.sparse_softmax_cross_entropy_with_grad(x, 0, **chosen)
+        said = ", ".join(f"{k}={v}" for k, v in chosen.items())
+        lines.append(
+            [
+                case + (f" (`{said}`)" if said else ""),
+                *map(cell, (x, fx.logsumexp(x, **mask), fx.softmax(x, **mask), loss, grad)),
+            ]
+        )
+    return table(["Case", "$x$", "$\\lse$", "$p$", "loss, $y = 0$", "gradient"], lines)
+
+
+# ---- what is copied into the site ----------------------------------------------------
+
+
+def mathjax(target: Path) -> None:
+    """Copy the parts of MathJax that the pages need: one script and its fonts, 1.5 MB of 24."""
+    files = importlib.metadata.files("sphinx-mathjax-offline") or []
+    for file in files:
+        _, found, inside = str(file).partition("static/mathjax/")
+        if found and (inside == "tex-chtml.js" or inside.endswith(".woff")):
+            (target / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file.locate(), target / inside)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file unless it is the same: an unchanged page is not built again."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def main() -> None:
+    """Make everything."""
+    api, generated = HERE / "reference" / "api", HERE / "generated"
+    for old in api.glob("*.rst"):
+        if old.stem not in fx.__all__:
+            old.unlink()
+    for name in fx.__all__:
+        write(api / f"{name}.rst", page(name))
+    write(api / "index.md", api_index())
+    tables = {
+        "formulas": formulas(),
+        "options": options(),
+        "budgets": budgets(),
+        "special": special(),
+        "special_entries": special_entries(),
+        **support_tables(),
+    }
+    for name, text in tables.items():
+        write(generated / f"{name}.md", text)
+    mathjax(generated / "static" / "mathjax")

@@ -279,6 +279,16 @@ def test_an_entry_that_is_almost_certainly_right(backend):
         assert value == pytest.approx([w * 2.0611536e-09, 2.0611536e-09], rel=2.4e-7)
 
 
+def test_a_large_sample_weight(backend, dtype):
+    """It meets what the cost was before it underflowed."""
+    x = scores("sigmoid_cross_entropy", dtype)
+    z = np.where(x > 0, 1.0, 0.0)
+    for u in (1e10, 1e30):
+        exact = cases.exact("sigmoid_cross_entropy", x, z, sample_weight=u)
+        value = fx.sigmoid_cross_entropy(x, z, sample_weight=u)
+        cases.assert_loss(value, "sigmoid_cross_entropy", dtype, exact)
+
+
 def test_exactly_0(backend, dtype):
     """The gradient at 0 is that of the function, not of one side of a maximum in its code."""
     x = np.array([0.0, -0.0, 0.0, -0.0]).astype(data.dtype_of(dtype))
@@ -293,9 +303,10 @@ def test_exactly_0(backend, dtype):
 
 def test_pos_weight_1_is_none(backend, dtype):
     x, z = cases.rows(dtype, 48, 10, "sigmoid_cross_entropy")
-    plain = fx.sigmoid_cross_entropy_with_grad(x, z)
-    for a, b in zip(fx.sigmoid_cross_entropy_with_grad(x, z, pos_weight=1), plain):
-        np.testing.assert_array_equal(a, b)
+    exact = cases.exact("sigmoid_cross_entropy", x, z)
+    value, grad = fx.sigmoid_cross_entropy_with_grad(x, z, pos_weight=1)
+    cases.assert_loss(value, "sigmoid_cross_entropy", dtype, exact)
+    cases.assert_grad(grad, "sigmoid_cross_entropy", dtype, exact)
 
 
 def test_binary_is_sigmoid_cross_entropy_of_the_log_odds(backend):
@@ -644,9 +655,14 @@ def test_threads_over_arrays_that_do_not_fold(binary_loss, backend):
             assert (grad[:, :, 120] == 7).all()
             results.append((np.asarray(value).tobytes(), got.tobytes()))
         assert results[1:] == results[:1] * 2
-        plain = cases.with_grad(binary_loss)(x.copy(), z, sample_weight=u, reduction=reduction)
-        np.testing.assert_allclose(value, plain[0], rtol=1e-6)
-        np.testing.assert_array_equal(got, plain[1])
+        full = np.array(np.broadcast_to(u, x.shape))
+        f = cases.with_grad(binary_loss)
+        plain, plain_grad = f(x.copy(), z, sample_weight=full, reduction=reduction)
+        np.testing.assert_allclose(value, plain, rtol=1e-6)
+        np.testing.assert_array_equal(got, plain_grad)
+        if reduction == "mean":
+            each = cases.function(binary_loss)(x, z, sample_weight=u)
+            np.testing.assert_allclose(value, each.sum(dtype=np.float64) / full.sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("option", ["labels", "sample_weight", "pos_weight", "upstream", "out"])

@@ -25,13 +25,18 @@ class Number(NamedTuple):
     function: str
     arguments: tuple[Any, ...]
     exact: tuple[float, ...]
+    reduction: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.function}({', '.join(map(str, self.arguments))})"
+        options = [f"{key}={value!r}" for key, value in self._options().items()]
+        return f"{self.function}({', '.join([*map(str, self.arguments), *options])})"
+
+    def _options(self) -> dict[str, str]:
+        return {} if self.reduction is None else {"reduction": self.reduction}
 
     def error(self) -> float:
         """Return the largest absolute error; NaN if any entry is NaN."""
-        value = np.ravel(getattr(fx, self.function)(*self.arguments))
+        value = np.ravel(getattr(fx, self.function)(*self.arguments, **self._options()))
         return float(np.max(np.abs(value - self.exact)))
 
 
@@ -39,9 +44,21 @@ class Number(NamedTuple):
 TOLERANCE = 1e-13
 
 # S1: sparse softmax cross entropy and its mean; one loss per candidate label.
-# S2: multi-class cross entropy in two frameworks.  The last three take labels for logits, as
-#     the source does by mistake: they explain its 0.6922.
-# S4: softmax against sigmoid cross entropy; the softmax part.
+# S2: multi-class cross entropy in two frameworks: ``CrossEntropyLoss`` is ``NLLLoss`` after
+#     ``LogSoftmax``.  The last three take labels for logits, as the source does by mistake: they
+#     explain its 0.6922.
+# S3: the sequence loss by example: the second example is padded after one step, then all of it.
+# S4: softmax against sigmoid cross entropy.  ``-p log q`` alone is the binary loss where p = 1;
+#     softmax over two classes is the sigmoid of the difference of the logits.
+_LOG_P = (-5.02474489013882, -0.02474489013882, -4.02474489013882)
+_STEPS = [[[3.0, 1.0, -3.0], [0.0, 5.0, 1.0]], [[0.0, 5.0, 1.0], [float("nan")] * 3]]
+_TARGETS = [[0, 1], [1, -1]]
+_BINARY = ([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]], [[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]])
+_BINARY_LOSSES = (
+    *(0.79813886938159, 0.79813886938159, 0.79813886938159, 0.59813886938159, 0.79813886938159),
+    *(0.55435524446853, 0.85435524446853, 0.79813886938159, 0.74439666007357, 0.74439666007357),
+)
+
 NUMBERS = (
     Number("S1", "softmax", ([3, 1, -3],), (0.87887824273215, 0.11894323591065, 0.00217852135720)),
     Number("S1", "logsumexp", ([3, 1, -3],), (3.12910890882985,)),
@@ -53,15 +70,35 @@ NUMBERS = (
     Number("S2", "softmax_cross_entropy", ([0, 5, 1], [0, 0.8, 0.2]), (0.82474489013882,)),
     Number("S2", "softmax_cross_entropy", ([0, 5, 1], [0, 1, 0]), (0.02474489013882,)),
     Number("S2", "sparse_softmax_cross_entropy", ([0, 5, 1], 1), (0.02474489013882,)),
+    Number("S2", "log_softmax", ([0, 5, 1],), _LOG_P),
+    Number("S2", "nll_loss", (_LOG_P, 1), (0.02474489013882,)),
     Number("S2", "logsumexp", ([0, 0.8, 0.2],), (1.49221704822658,)),
     Number("S2", "sparse_softmax_cross_entropy", ([0, 0.8, 0.2], 1), (0.69221704822658,)),
     Number("S2", "softmax_cross_entropy", ([0, 0.8, 0.2], [0, 5, 1]), (4.75330228935946,)),
+    Number(
+        "S3",
+        "sequence_loss_by_example",
+        (_STEPS, _TARGETS, [[1, 1], [1, 0]]),
+        (0.07692689948434, 0.02474489013882),
+    ),
+    Number(
+        "S3",
+        "sequence_loss_by_example",
+        (_STEPS, _TARGETS, [[1, 0], [1, 0]]),
+        (0.07692689948434, 0.0),
+    ),
     Number(
         "S4",
         "softmax_cross_entropy",
         ([[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]], [[0, 1], [1, 0], [1, 0]]),
         (0.43748795048589, 0.51301525239995, 0.69314718055995),
     ),
+    Number("S4", "softmax_cross_entropy", _BINARY, (1.60943791243410, 1.51343325485813)),
+    Number("S4", "sigmoid_cross_entropy", _BINARY, _BINARY_LOSSES),
+    Number("S4", "sigmoid_cross_entropy", _BINARY, (0.74863370253738,), "mean"),
+    Number("S4", "log_sigmoid", ([0.2, 0.3],), (-0.59813886938159, -0.55435524446853)),
+    Number("S4", "softmax", ([0.2, 0.8],), (0.35434369377420, 0.64565630622580)),
+    Number("S4", "sigmoid", ([0.2 - 0.8, 0.8 - 0.2],), (0.35434369377420, 0.64565630622580)),
 )
 
 

@@ -35,6 +35,7 @@ _STREAM_BYTES = 12 << 20
 
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
+_BOX = 1 << 13
 _TOGETHER = 8
 
 
@@ -424,6 +425,9 @@ def loss(
             ("grad_out", "logits"),
         )  # fmt: skip
 
+    slope = 1.0
+    if g is not None and not none:  # one number for all rows
+        slope, g = float(g), None
     losses = None
     if none:
         losses = np.empty(shape, value_type) if given is None else given
@@ -442,9 +446,7 @@ def loss(
     else:
         weight, count = (float(size), size) if none else weights(u, size)
     denominator = _denominator(reduction, weight, size, count)
-    scale = 1.0 / denominator if denominator else 0.0
-    if g is not None and not none:
-        scale, g = scale * float(g), None
+    scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         for fold in folds:
             _labels_gradient(chosen, fold, w, (1.0 - e) * scale, threads)
@@ -573,9 +575,9 @@ def _labels_gradient(
         bind = chosen.kernels.normalize
         bind(xs, masks, "log_softmax", None, stats, SCAN, 0, num_classes, False)(0, outer)
         factor = np.full((xs.shape[0], 1, *xs.shape[2:]), -scale)
-        for a in (u, g):
-            if a is not None:
-                factor *= np.expand_dims(a[rows], 1)
+        with np.errstate(all="ignore"):
+            us, gs = (1.0 if a is None else np.expand_dims(_wide(a, rows), 1) for a in (u, g))
+            factor = _factor(factor, us, gs)
         for begin in range(0, num_classes, width):
             classes = slice(begin, min(begin + width, num_classes))
             part = np.empty(xs[:, classes].shape, work_type)
@@ -646,6 +648,9 @@ def picked(
         ("grad_out", "log_probs"),
     )
 
+    slope = 1.0
+    if g is not None and not none:  # one number for all rows
+        slope, g = float(g), None
     losses = None
     if none:
         losses = np.empty(shape, value_type) if given is None else given
@@ -654,9 +659,7 @@ def picked(
     folds = _fold(axis, [x, grad], [u, g, losses, y]) if x.size else []
     weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
     denominator = _denominator(reduction, weight, math.prod(shape), count)
-    scale = 1.0 / denominator if denominator else 0.0
-    if g is not None and not none:
-        scale, g = scale * float(g), None
+    scale = slope / denominator if denominator else 0.0
 
     sums: list[float] = []
     for fold in folds:
@@ -694,8 +697,8 @@ def _pick(
     if losses is not None:
         losses[...] = values
     if grad is not None:
-        slope = scale * (1.0 if g is None else g[rows].astype(np.float64))
-        slope = -_product(slope, np.where(np.isnan(entry), _product(us, entry), us))
+        slope = -_factor(scale, us, 1.0 if g is None else _wide(g, rows))
+        slope = np.where(np.isnan(entry), _product(slope, entry), slope)
         half = grad.dtype.itemsize == 2
         grad[...] = 0
         np.put_along_axis(
@@ -820,6 +823,9 @@ def entries(
         inputs = {kind: x, "labels": z, "sample_weight": u, "pos_weight": pw, "upstream": g}
         _check.apart(outputs, inputs, ("grad_out", kind))
 
+    slope = 1.0
+    if g is not None and not none:  # one number for all rows
+        slope, g = float(g), None
     losses = None
     if none:
         losses = np.empty(x.shape, value_type) if given is None else given
@@ -827,9 +833,7 @@ def entries(
         grad = np.empty(x.shape, array_type)
     weight, count = (float(x.size), x.size) if none else weights(u, x.size)
     denominator = _denominator(reduction, weight, x.size, count)
-    scale = 1.0 / denominator if denominator else 0.0
-    if g is not None and not none:
-        scale, g = scale * float(g), None
+    scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         _entry_labels_gradient(kind, x, u, g, pw, (1.0 - e) * scale, labels_grad, threads)
     if weight_grad is not None:
@@ -858,15 +862,20 @@ def _product(coefficient: Any, value: Any) -> Any:
     return np.where(coefficient == 0, 0.0, coefficient * value)
 
 
+def _factor(scale: Any, u: Any, g: Any) -> Any:
+    """Return scale x weight x upstream gradient: 0 where one of them is, whatever the others."""
+    return np.where((scale == 0) | (u == 0) | (g == 0), 0.0, scale * u * g)
+
+
 def _boxes(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-    """Cut an array of this shape into boxes of at most ``_SCRATCH`` entries."""
+    """Cut an array of this shape into boxes of at most ``_BOX`` entries."""
     axis, size = len(shape), 1
-    while axis and size * shape[axis - 1] <= _SCRATCH:
+    while axis and size * shape[axis - 1] <= _BOX:
         axis -= 1
         size *= shape[axis]
     if axis == 0:
         return [(slice(None),) * len(shape)]
-    step = _SCRATCH // size
+    step = _BOX // size
     return [
         (*(slice(i, i + 1) for i in index), slice(k, k + step))
         for index in np.ndindex(*shape[: axis - 1])
@@ -901,8 +910,7 @@ def _entry_labels_gradient(
                 weights = _wide(pw, box)
                 slope = -np.where(xs < 0, _product(weights, xs), xs)
                 slope = slope - _product(1 - weights, _softplus(xs)[1])
-            by = scale * _wide(u, box) * _wide(g, box)
-            out[box] = _product(by, slope)
+            out[box] = _product(_factor(scale, _wide(u, box), _wide(g, box)), slope)
 
     _threads.run(work, len(boxes), threads)
 
@@ -921,7 +929,7 @@ def _weight_gradient(
         box = boxes[start + k]
         with np.errstate(all="ignore"):
             zs = _product(1.0 - e, z[box].astype(np.float64)) + e / 2
-            by = scale * _wide(u, box) * _wide(g, box)
+            by = _product(zs != 0, _factor(scale, _wide(u, box), _wide(g, box)))
             cost = np.add(*_softplus(-x[box].astype(np.float64)))
             parts[k] = _product(by, _product(zs, cost)).sum(axis=summed, keepdims=True)
 

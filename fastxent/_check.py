@@ -248,6 +248,9 @@ def steps(logits: Any, targets: Any, weights: Any) -> list[tuple[Any, Any, Any]]
             "logits, targets and weights must be of one length, at least 1: a list over time of "
             f"arrays; got {lengths}"
         )
+    shapes = sorted({np.shape(y) for y in targets})
+    if len(shapes) > 1:
+        raise ValueError(f"targets must have one shape at every time step; got {shapes}")
     return list(zip(logits, targets, weights))
 
 

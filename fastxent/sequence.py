@@ -272,6 +272,7 @@ def sequence_loss_by_example(
     losses = []
     for x, y, w in steps:
         if softmax_loss_function is None:
+            w = _check.broadcast("weights", w, np.shape(y), "losses")
             losses.append(_step_loss(x, y, w))
         else:
             loss = np.asarray(softmax_loss_function(x, y))
@@ -347,7 +348,7 @@ def sequence_loss_by_example_with_grad(
     [[[0.878878, 0.118943, -0.997821]], [[0.0, 0.0, 0.0]]]
     """
     steps = _check.steps(logits, targets, weights)
-    shares: Any = [np.asarray(w, np.float64) for _, _, w in steps]
+    shares: Any = [_check.broadcast("weights", w, np.shape(y), "losses") for _, y, w in steps]
     if average_across_timesteps:
         shares = _shares(np.stack(shares), 0)
     pairs = [_step_loss(x, y, share, True, upstream) for (x, y, _), share in zip(steps, shares)]

@@ -1,4 +1,4 @@
-"""One call of the library beside its exact answer, for rows of logits."""
+"""One call of the library beside its exact answer, for rows of scores."""
 
 import functools
 
@@ -11,18 +11,57 @@ from fastxent._spec import SPECS
 
 
 @functools.cache
-def rows(dtype, n, c, family="index", seed=0):
-    """Logits and labels of one test set, read-only and shared."""
-    x = data.logits(n, c, dtype, seed)
-    y = data.dense_labels(x, seed) if family == "dense" else data.index_labels(x, seed)
+def rows(dtype, n, c, name="sparse_softmax_cross_entropy", seed=0):
+    """Scores and labels of one test set, read-only and shared."""
+    x = scores_for(name, dtype, n, c, seed)
+    y = labels_for(name, x, seed)
     x.flags.writeable = y.flags.writeable = False
     return x, y
 
 
+def scores_for(name, dtype, n, c, seed=0):
+    if name == "binary_cross_entropy":
+        return data.probabilities(n, c, dtype, seed)
+    return data.logits(n, c, dtype, seed)
+
+
 def labels_for(name, x, seed=0):
-    return (
-        data.dense_labels(x, seed) if SPECS[name].family == "dense" else data.index_labels(x, seed)
-    )
+    """Labels of any loss; index labels for a function that takes none."""
+    make = {"dense": data.dense_labels, "binary": data.binary_labels}
+    return make.get(SPECS[name].family, data.index_labels)(x, seed)
+
+
+def scores_argument(name):
+    """What the first argument of a loss is called."""
+    return {"nll_loss": "log_probs", "binary_cross_entropy": "probs"}.get(name, "logits")
+
+
+def indexed(name):
+    """Do its labels pick a class each."""
+    return SPECS[name].family in ("index", "picked")
+
+
+def only(name, **options):
+    """Those of the options that the function has."""
+    own = SPECS[name].options + ("axis",) * SPECS[name].has_classes
+    return {option: value for option, value in options.items() if option in own}
+
+
+def losses_shape(name, x, axis=-1):
+    """The shape of the unreduced losses of scores."""
+    return tuple(np.delete(x.shape, axis)) if SPECS[name].has_classes else x.shape
+
+
+def ramp(name, x, low=-1.0, high=2.0):
+    """Numbers of both signs in the shape of the losses, to be an upstream gradient."""
+    shape = losses_shape(name, x)
+    return np.linspace(low, high, int(np.prod(shape))).reshape(shape)
+
+
+def weights_for(name, x, seed=0):
+    """Sample weights in the shape of the losses."""
+    shape = losses_shape(name, x)
+    return data.sample_weights(int(np.prod(shape)), seed).reshape(shape)
 
 
 def function(name):
@@ -35,7 +74,8 @@ def with_grad(name):
 
 def value_dtype(name, dtype):
     """The dtype of a function's value for logits of ``dtype``."""
-    return dtype if name in ("softmax", "log_softmax") else oracle.computing(dtype)
+    wide = SPECS[name].is_loss or name == "logsumexp"
+    return oracle.computing(dtype) if wide else dtype
 
 
 def same(a, b):
@@ -54,11 +94,14 @@ def _key(v):
     return v
 
 
-def exact(x, labels, **options):
-    """``oracle.cross_entropy``, remembered: every backend asks the same questions."""
-    key = (_key(x), _key(labels), tuple((k, _key(v)) for k, v in sorted(options.items())))
+def exact(name, x, labels, **options):
+    """The oracle's answer, remembered: every backend asks the same questions."""
+    family = SPECS[name].family
+    kind = (scores_argument(name),) if family == "binary" else ()
+    ask = {"picked": oracle.picked, "binary": oracle.binary}.get(family, oracle.cross_entropy)
+    key = (ask, kind, _key(x), _key(labels), *((k, _key(v)) for k, v in sorted(options.items())))
     if key not in _EXACT:
-        _EXACT[key] = oracle.cross_entropy(x, labels, **options)
+        _EXACT[key] = ask(*kind, x, labels, **options)
     return _EXACT[key]
 
 
@@ -67,6 +110,11 @@ _NORMS = {}
 
 def exact_normalizer(name, x, where=None):
     """The exact value, and what the function's budget is measured by: scale and gap."""
+    if SPECS[name].family == "activation":
+        key = name, _key(x)
+        if key not in _NORMS:
+            _NORMS[key] = oracle.activation(name, x)
+        return _NORMS[key], {}
     key = _key(x), _key(where)
     if key not in _NORMS:
         _NORMS[key] = oracle.normalize(x, where)
@@ -117,7 +165,8 @@ def grad_limit(name, dtype, exact_loss, *, labels=None, plain=False, out_dtype=N
     """
     budgets = SPECS[name].budgets
     narrow = dtype if out_dtype is None else out_dtype
-    scale = exact_loss.scale[:, None]
+    scale = exact_loss.scale
+    scale = scale if scale.shape == exact_loss.grad.hi.shape else scale[:, None]
     limit = oracle.allowed(budgets["grad"], exact_loss.grad, dtype, scale=scale, out_dtype=narrow)
     if "label_entry" in budgets and plain:
         entry = oracle.allowed(

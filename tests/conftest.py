@@ -21,15 +21,24 @@ def of(*families):
 
 
 NORMALIZERS = of("normalizer")
-LOSSES = of("index", "dense")
+UNLABELLED = of("normalizer", "activation")
+ROW_LOSSES = of("index", "dense", "picked")
+LOSSES = (*ROW_LOSSES, *of("binary"))
 
 #: fixture name -> its values, in the order in which they form a test's id
 COORDINATES = {
-    "name": NORMALIZERS + LOSSES,
+    "name": UNLABELLED + LOSSES,
+    "row_name": NORMALIZERS + ROW_LOSSES,
     "loss": LOSSES,
+    "row_loss": ROW_LOSSES,
+    "softmax_loss": of("index", "dense"),
+    "unlabelled": UNLABELLED,
     "normalizer": NORMALIZERS,
+    "activation": of("activation"),
     "index_loss": of("index"),
+    "indexed_loss": of("index", "picked"),
     "dense_loss": of("dense"),
+    "binary_loss": of("binary"),
     "backend": words(),
     "compiled": tuple(w for w in words() if w != "numpy"),
     "dtype": DTYPES,

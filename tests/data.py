@@ -75,6 +75,36 @@ def dense_labels(x, seed=0, dtype=np.float64):
     return q.astype(dtype)
 
 
+def probabilities(rows, classes, dtype, seed=0):
+    """Probabilities (rows, classes) inside (0, 1): near 0, near 1 and between, by turns.
+
+    Their reciprocals do not overflow in ``dtype``.
+    """
+    random = rng(seed + 6000)
+    dt = dtype_of(dtype)
+    digits = {"float16": 3, "bfloat16": 30, "float32": 30, "float64": 200}[dtype]
+    near = 10.0 ** -random.uniform(0, digits, (rows, classes))
+    close = 10.0 ** -random.uniform(0, min(digits, 16), (rows, classes))
+    below_1 = np.float64(np.nextafter(dt.type(1), dt.type(0)))
+    turn = (np.arange(rows * classes) % 3).reshape(rows, classes)
+    p = np.select([turn == 0, turn == 1], [near, np.minimum(1 - close, below_1)], 0)
+    return np.where(turn == 2, random.uniform(0.05, 0.95, p.shape), p).astype(dt)
+
+
+def binary_labels(x, seed=0, dtype=np.float64):
+    """Labels of the shape of ``x``: 0, 1 and numbers between, by turns of different length."""
+    random = rng(seed + 7000)
+    turn = random.integers(0, 3, x.shape)
+    return np.select([turn == 0, turn == 1], [0.0, 1.0], random.random(x.shape)).astype(dtype)
+
+
+def pos_weights(classes, seed=0):
+    """Weights (classes,) >= 0 of three decades around 1, one of them 0."""
+    w = 10 ** rng(seed + 8000).uniform(-2, 2, classes)
+    w[classes // 2] = 0
+    return w
+
+
 def mask(x, labels=None, seed=0):
     """A mask (rows, C) that keeps at least one class and, if given, every label's class."""
     random = rng(seed + 3000)

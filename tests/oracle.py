@@ -48,8 +48,11 @@ class Loss(NamedTuple):
     losses: Exact  # the losses before the reduction
     magnitude: np.ndarray  # per row: the sum of the absolute values of the loss's terms
     gap: np.ndarray  # per row: from the largest to the next logit, if the largest has label mass
-    scale: np.ndarray  # per row: |coefficient of p| x largest probability
+    scale: np.ndarray  # per row: |coefficient of p| x largest probability; per entry: its terms
     denominator: float
+    labels_scale: np.ndarray | None = None  # per entry: the terms of the gradient to its label
+    pos_weight_grad: Exact | None = None
+    pos_weight_scale: np.ndarray | None = None  # the sum of the absolute values of its terms
 
 
 class Norm(NamedTuple):
@@ -299,6 +302,188 @@ def _one(r, x, y, index, c, mask, u, w, e, t, counts, upstream, denominator):
     if any(q[k] != 0 for k in best):
         gap = descending[0] - descending[1] if len(descending) > 1 else math.inf
     return loss, grad, to_labels, magnitude, gap, abs(g * a) * max(r.p)
+
+
+# ---- the label's entry, and entries by themselves ----------------------------------------
+
+
+def _denominator(reduction, u, counts, n):
+    if reduction in ("none", "sum"):
+        return mpf(1)
+    if reduction == "size_mean":
+        return mpf(n)
+    return mpf(sum(counts)) if reduction == "nonzero_mean" else mp.fsum(u)
+
+
+def _numbers(a, shape):
+    """The numbers of an optional array, broadcast; 1 where there is none."""
+    a = 1.0 if a is None else np.asarray(a).astype(np.float64)
+    return np.broadcast_to(a, shape).ravel().tolist()
+
+
+def _reduced(reduction, losses, denominator, shape):
+    if reduction == "none":
+        return _exact(losses, shape)
+    total = mp.fsum(losses) if all(mp.isfinite(v) for v in losses) else sum(losses, mpf(0))
+    return _exact([total / denominator if denominator != 0 else NAN], ())
+
+
+def picked(
+    x,
+    labels,
+    *,
+    sample_weight=None,
+    class_weight=None,
+    ignore_index=None,
+    reduction="none",
+    upstream=None,
+):
+    """Minus the label's entry of the rows of ``x`` (N, C); other arrays as in cross_entropy."""
+    n, c = np.shape(x)
+    x = np.asarray(x).astype(np.float64).tolist()
+    y = [int(v) for v in labels]
+    u = [mpf(v) for v in _numbers(sample_weight, (n,))]
+    w = [mpf(v) for v in _numbers(class_weight, (c,))]
+    up = [mpf(v) for v in _numbers(upstream, (n,))]
+    counts = [u[i] != 0 and y[i] != ignore_index for i in range(n)]
+    losses, grad = [mpf(0)] * n, np.zeros((n, c, 2))
+    with mp.workdps(80):
+        mass = [u[i] * w[y[i]] if counts[i] else mpf(0) for i in range(n)]
+        denominator = _denominator(reduction, mass, counts, n)
+        for i in range(n):
+            if mass[i] == 0:
+                continue
+            entry = mpf(x[i][y[i]])
+            losses[i] = -mass[i] * entry
+            if up[i] != 0 and denominator != 0:
+                slope = NAN if mp.isnan(entry) else -mass[i] * up[i] / denominator
+                grad[i, y[i]] = _pair(slope)
+        value = _reduced(reduction, losses, denominator, (n,))
+        each = _exact(losses, (n,))
+    return Loss(
+        value,
+        Exact(grad[..., 0], grad[..., 1]),
+        None,
+        each,
+        np.abs(each.hi),
+        np.zeros(n),
+        np.zeros(n),
+        float(denominator),
+    )
+
+
+class _Entry(NamedTuple):
+    """One score: what label 0 and label 1 cost there, and the slope of each cost."""
+
+    digits: int
+    cost_0: mpf
+    cost_1: mpf
+    slope_0: mpf
+    slope_1: mpf
+
+
+@functools.lru_cache(maxsize=500_000)
+def _entry(kind, x):
+    if kind == "probs":
+        if not 0 <= x <= 1:
+            return _Entry(60, NAN, NAN, NAN, NAN)
+        digits = 60 - int(math.log10(x) if x else 0)
+        with mp.workdps(digits):
+            q, p = 1 - mpf(x), mpf(x)
+            costs = [-mp.log(v) if v else INF for v in (q, p)]
+            return _Entry(digits, *costs, 1 / q if q else INF, -1 / p if p else -INF)
+    if math.isnan(x):
+        return _Entry(60, NAN, NAN, NAN, NAN)
+    if math.isinf(x):
+        up = x > 0
+        return _Entry(60, INF if up else mpf(0), mpf(0) if up else INF, mpf(up), mpf(up) - 1)
+    digits = 60 + int(min(abs(x), 800.0) / 2.3)
+    with mp.workdps(digits):
+        to, fro = mp.exp(mpf(x)), mp.exp(-mpf(x))
+        return _Entry(digits, mp.log(1 + to), mp.log(1 + fro), 1 / (1 + fro), -1 / (1 + to))
+
+
+def activation(name, x):
+    """sigmoid or log_sigmoid of every entry."""
+    values = []
+    for v in np.asarray(x).astype(np.float64).ravel().tolist():
+        entry = _entry("logits", v)
+        with mp.workdps(entry.digits):
+            values.append(_pair(entry.slope_0 if name == "sigmoid" else -entry.cost_1))
+    pairs = np.array(values, dtype=np.float64).reshape(*np.shape(x), 2)
+    return Exact(pairs[..., 0], pairs[..., 1])
+
+
+def binary(
+    kind,
+    x,
+    labels,
+    *,
+    sample_weight=None,
+    pos_weight=None,
+    label_smoothing=0.0,
+    reduction="none",
+    upstream=None,
+):
+    """Binary cross entropy of every entry of ``x``: "logits" or "probs".
+
+    Weights and ``upstream`` broadcast to ``x``.
+    """
+    shape, n = np.shape(x), np.size(x)
+    with mp.workdps(60):
+        e = mpf(float(label_smoothing))
+        u = [mpf(v) for v in _numbers(sample_weight, shape)]
+        counts = [v != 0 for v in u]
+        denominator = _denominator(reduction, u, counts, n)
+    scores, z, pw, up = (_numbers(a, shape) for a in (x, labels, pos_weight, upstream))
+    losses, magnitude, scale, labels_scale = [], [], [], []
+    grad, labels_grad, to_weight = [], [], []
+    for i in range(n):
+        entry = _entry(kind, scores[i])
+        with mp.workdps(entry.digits):
+            off = _times(1 - e, 1 - mpf(z[i])) + e / 2  # 1 - z', also where e = 1 and z is NaN
+            on = _times(1 - e, mpf(z[i])) + e / 2
+            weighted = _mass(mpf(pw[i]), on)
+            terms = _times(off, entry.cost_0), _times(weighted, entry.cost_1)
+            slopes = _times(off, entry.slope_0), _times(weighted, entry.slope_1)
+            # Nothing of an absent entry is read, not even NaN.
+            loss = _times(u[i], sum(terms))
+            flat = not counts[i] or up[i] == 0 or denominator == 0
+            g = mpf(0) if flat else u[i] * mpf(up[i]) / denominator
+            rise = _times(mpf(pw[i]), entry.cost_1), -entry.cost_0
+            losses.append(loss)
+            magnitude.append(float(abs(u[i]) * sum(map(abs, terms))) if counts[i] else 0.0)
+            size = slopes if kind == "probs" else (off, weighted)
+            scale.append(float(abs(g) * sum(map(abs, size))) if not flat else 0.0)
+            grad.append(_pair(_times(g, sum(slopes))))
+            labels_grad.append(_pair(_times(g * (1 - e), sum(rise))))
+            labels_scale.append(float(abs(g) * sum(map(abs, rise))) if not flat else 0.0)
+            to_weight.append(_times(_mass(g, on), entry.cost_1))
+    with mp.workdps(500):
+        value = _reduced(reduction, losses, denominator, shape)
+        each = _exact(losses, shape)
+        to_weight = np.array(to_weight, dtype=object).reshape(shape)
+        target = (1,) * (len(shape) - np.ndim(pos_weight)) + np.shape(pos_weight)
+        summed = tuple(k for k in range(len(shape)) if target[k] == 1)
+        weight_shape = np.shape(pos_weight)
+        weight_grad = _exact(np.ravel(to_weight.sum(axis=summed)), weight_shape)
+        weight_scale = np.asarray(np.abs(to_weight).sum(axis=summed), float).reshape(weight_shape)
+    grad, labels_grad = (
+        np.array(a, dtype=np.float64).reshape(*shape, 2) for a in (grad, labels_grad)
+    )
+    return Loss(
+        value,
+        Exact(grad[..., 0], grad[..., 1]),
+        Exact(labels_grad[..., 0], labels_grad[..., 1]),
+        each,
+        np.nan_to_num(magnitude, posinf=np.inf).reshape(shape),
+        np.zeros(shape),
+        np.nan_to_num(scale, posinf=np.inf).reshape(shape),
+        float(denominator),
+        np.nan_to_num(labels_scale, posinf=np.inf).reshape(shape),
+        weight_grad,
+        weight_scale,
+    )
 
 
 # ---- errors and budgets ----------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_everything_agrees():
     assert done.returncode == 0, done.stdout + done.stderr
     for word in words():
         assert word in done.stdout
-    for source in ("S1", "S2"):
+    for source in ("S1", "S2", "S3", "S4"):
         assert source in done.stdout
     for column in ("mean loss", "perplexity", "accuracy"):
         assert column in done.stdout

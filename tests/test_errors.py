@@ -9,6 +9,7 @@ import re
 import cases
 import numpy as np
 import pytest
+from conftest import LOSSES, UNLABELLED, of
 
 import fastxent as fx
 from fastxent._spec import REDUCTIONS, SPECS
@@ -21,7 +22,7 @@ def _x():
 
 
 def _labels(name):
-    if SPECS[name].family == "dense":
+    if SPECS[name].family in ("dense", "binary"):
         return np.full((N, C), 0.25, np.float32)
     return np.array([0, 1, 2, 3, 0, 1])
 
@@ -374,6 +375,93 @@ OF_LABELS_GRAD = {
     ),
 }
 
+#: Entries by themselves: weights and outputs have the shape of the scores.
+OF_BINARY = {
+    **{
+        k: v
+        for k, v in (OF_LOSSES | OF_GRADIENTS).items()
+        if k.split("-")[0] in ("reduction", "label_smoothing", "grad_out")
+        or k.endswith(("-complex", "-object", "-text", "-dates", "-list", "-upstream"))
+    },
+    "sample_weight-shape": (
+        lambda: {"sample_weight": np.ones(5)},
+        ValueError,
+        ["sample_weight", r"\(5,\)", r"\(6, 4\)"],
+    ),
+    "sample_weight-enlarges": (
+        lambda: {"sample_weight": np.ones((2, 6, 4))},
+        ValueError,
+        ["sample_weight", r"\(2, 6, 4\)", r"\(6, 4\)"],
+    ),
+    "pos_weight-shape": (
+        lambda: {"pos_weight": np.ones(6)},
+        ValueError,
+        ["pos_weight", r"\(6,\)", r"\(6, 4\)"],
+    ),
+    "pos_weight-enlarges": (
+        lambda: {"pos_weight": np.ones((1, 6, 4))},
+        ValueError,
+        ["pos_weight", r"\(1, 6, 4\)", r"\(6, 4\)"],
+    ),
+    "pos_weight-complex": (
+        lambda: {"pos_weight": np.ones(C, complex)},
+        TypeError,
+        ["pos_weight", "complex128"],
+    ),
+    "out-shape": (
+        lambda: {"out": np.full(6, 7, np.float32)},
+        ValueError,
+        ["out", r"\(6,\)", r"\(6, 4\)"],
+    ),
+    "out-of_a_sum": (
+        lambda: {"out": np.full((6, 4), 7, np.float32), "reduction": "sum"},
+        ValueError,
+        ["out", r"\(6, 4\)", r"\(\)"],
+    ),
+    "out-dtype": (
+        lambda: {"out": np.full((6, 4), 7.0)},
+        (TypeError, ValueError),
+        ["out", "float64", "float32"],
+    ),
+    "out-read_only": (lambda: {"out": _read_only((6, 4))}, ValueError, ["out", "read-only|writ"]),
+    "out-itself": (lambda: {"out": _self_overlapping((6, 4))}, ValueError, ["out", "overlap"]),
+    "upstream-shape": (
+        lambda: {"upstream": np.ones(4)},
+        ValueError,
+        ["upstream", r"\(4,\)", r"\(6, 4\)"],
+    ),
+    "upstream-of_a_sum": (
+        lambda: {"upstream": np.ones((6, 4)), "reduction": "sum"},
+        ValueError,
+        ["upstream", r"\(6, 4\)", r"\(\)"],
+    ),
+    "pos_weight_grad_out-shape": (
+        lambda: {"pos_weight": np.ones(C), "pos_weight_grad_out": np.full((1, C), 7, np.float32)},
+        ValueError,
+        ["pos_weight_grad_out", r"\(1, 4\)", r"\(4,\)"],
+    ),
+    "pos_weight_grad_out-dtype": (
+        lambda: {"pos_weight_grad_out": np.full(C, 7.0)},
+        (TypeError, ValueError),
+        ["pos_weight_grad_out", "float64", "float32"],
+    ),
+    "pos_weight_grad_out-read_only": (
+        lambda: {"pos_weight_grad_out": _read_only((C,))},
+        ValueError,
+        ["pos_weight_grad_out", "read-only|writ"],
+    ),
+    "pos_weight_grad_out-list": (
+        lambda: {"pos_weight_grad_out": [7] * C},
+        TypeError,
+        ["pos_weight_grad_out", "list"],
+    ),
+    "pos_weight_grad_out-needs_a_weight": (
+        lambda: {"pos_weight": None, "pos_weight_grad_out": np.full((), 7, np.float32)},
+        ValueError,
+        ["pos_weight_grad_out", "pos_weight=None"],
+    ),
+}
+
 OF_NORMALIZERS = {
     "x-complex": (lambda: {"x": _x() + 1j}, TypeError, ["x", "complex64"]),
     "x-object": (lambda: {"x": _x().astype(object)}, TypeError, ["x", "object"]),
@@ -409,80 +497,113 @@ def _refused(function, arguments, exception, fragments):
         assert v.tobytes() == before[k], f"{k} was written"
 
 
+def _parameters(function):
+    return set(inspect.signature(function).parameters)
+
+
 def _loss_arguments(name, wrong, gradient):
+    """The arguments; what the tables call logits, under the name the loss has for them."""
+    scores = cases.scores_argument(name)
     given = {"logits": _x(), "labels": _labels(name), **wrong}
     if isinstance(given["logits"], np.ndarray) and given["logits"].shape == (N, C):
-        given.setdefault("out", np.full(N, 7, np.float32))
-        if wrong.get("reduction", "none") != "none":
+        given.setdefault("out", np.full(cases.losses_shape(name, given["logits"]), 7, np.float32))
+        if "out" not in wrong and wrong.get("reduction", "none") != "none":
             given.pop("out", None)
         if gradient:
             given.setdefault("grad_out", np.full((N, C), 7, np.float32))
-            if SPECS[name].family == "dense":
+            if SPECS[name].family in ("dense", "binary"):
                 given.setdefault("labels_grad_out", np.full((N, C), 7, np.float32))
-    return given
+            if "pos_weight" in SPECS[name].options:
+                given.setdefault("pos_weight", np.ones(C))
+                if np.shape(given["pos_weight"]) == (C,):
+                    given.setdefault("pos_weight_grad_out", np.full(C, 7, np.float32))
+    return {scores: given.pop("logits"), **given}
 
 
-def _both(name, case):
+def _own(name, case):
+    """The case in the words of this loss; None where it has no such argument."""
     wrong, exception, fragments = case
-    _refused(cases.function(name), _loss_arguments(name, wrong(), False), exception, fragments)
-    _refused(cases.with_grad(name), _loss_arguments(name, wrong(), True), exception, fragments)
+    if not set(wrong()) <= {"logits"} | _parameters(cases.with_grad(name)):
+        return None
+    scores = cases.scores_argument(name)
+    return wrong, exception, [re.sub(r"\blogits\b", scores, f) for f in fragments]
 
 
-@pytest.mark.parametrize("case", OF_LOSSES)
+def _table(name):
+    """The cases that a loss shares with others of its shapes."""
+    of_family = {
+        "index": [OF_LOSSES, OF_GRADIENTS, OF_INDEX_LABELS],
+        "picked": [OF_LOSSES, OF_GRADIENTS, OF_INDEX_LABELS],
+        "dense": [OF_LOSSES, OF_GRADIENTS, OF_DENSE_LABELS, OF_LABELS_GRAD],
+        "binary": [OF_BINARY, OF_DENSE_LABELS, OF_LABELS_GRAD],
+    }[SPECS[name].family]
+    return {key: case for table in of_family for key, case in table.items() if _own(name, case)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "case"), [(loss, case) for loss in LOSSES for case in _table(loss)]
+)
 def test_loss(loss, backend, case):
-    _both(loss, OF_LOSSES[case])
-
-
-@pytest.mark.parametrize("case", OF_INDEX_LABELS)
-def test_index_labels(index_loss, backend, case):
-    _both(index_loss, OF_INDEX_LABELS[case])
-
-
-@pytest.mark.parametrize("case", OF_DENSE_LABELS)
-def test_dense_labels(dense_loss, backend, case):
-    _both(dense_loss, OF_DENSE_LABELS[case])
-
-
-@pytest.mark.parametrize("case", OF_GRADIENTS)
-def test_gradient(loss, backend, case):
-    wrong, exception, fragments = OF_GRADIENTS[case]
+    wrong, exception, fragments = _own(loss, _table(loss)[case])
+    if set(_loss_arguments(loss, wrong(), False)) <= _parameters(cases.function(loss)):
+        _refused(cases.function(loss), _loss_arguments(loss, wrong(), False), exception, fragments)
     _refused(cases.with_grad(loss), _loss_arguments(loss, wrong(), True), exception, fragments)
 
 
-@pytest.mark.parametrize("case", OF_LABELS_GRAD)
-def test_labels_gradient(dense_loss, backend, case):
-    wrong, exception, fragments = OF_LABELS_GRAD[case]
-    _refused(
-        cases.with_grad(dense_loss),
-        _loss_arguments(dense_loss, wrong(), True),
-        exception,
-        fragments,
-    )
-
-
 @pytest.mark.parametrize("case", OVERLAPS)
-def test_overlap(loss, backend, case):
+def test_overlap(row_loss, backend, case):
     wrong, fragments = OVERLAPS[case]
-    given = _loss_arguments(loss, wrong(), True)
+    given = _loss_arguments(row_loss, wrong(), True)
     with pytest.raises(ValueError, match="overlap") as caught:
-        cases.with_grad(loss)(**given)
+        cases.with_grad(row_loss)(**given)
     for fragment in fragments:
-        assert fragment in str(caught.value)
+        assert fragment.replace("logits", cases.scores_argument(row_loss)) in str(caught.value)
 
 
-def test_overlap_with_index_labels(index_loss, backend):
-    given = _loss_arguments(index_loss, _overlap_of_index_labels(), True)
-    _refused(cases.with_grad(index_loss), given, ValueError, ["grad_out", "labels", "overlap"])
+def test_overlap_with_index_labels(indexed_loss, backend):
+    given = _loss_arguments(indexed_loss, _overlap_of_index_labels(), True)
+    _refused(cases.with_grad(indexed_loss), given, ValueError, ["grad_out", "labels", "overlap"])
 
 
+@pytest.mark.parametrize("loss", of("dense", "binary"))
 @pytest.mark.parametrize("other", ["logits", "grad_out"])
-def test_overlap_of_the_labels_gradient(dense_loss, backend, other):
+def test_overlap_of_the_labels_gradient(loss, backend, other):
     memory = np.zeros((N + 1, C), np.float32)
-    given = _loss_arguments(dense_loss, {other: memory[1:], "labels_grad_out": memory[:-1]}, True)
-    _refused(cases.with_grad(dense_loss), given, ValueError, ["labels_grad_out", other, "overlap"])
+    given = _loss_arguments(loss, {other: memory[1:], "labels_grad_out": memory[:-1]}, True)
+    other = cases.scores_argument(loss) if other == "logits" else other
+    _refused(cases.with_grad(loss), given, ValueError, ["labels_grad_out", other, "overlap"])
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+#: (output, the other array, how the other one lies in the output's memory)
+OVERLAPS_OF_ENTRIES = {
+    f"{output}-{other}": (output, other, take)
+    for output in ("out", "grad_out", "labels_grad_out", "pos_weight_grad_out")
+    for other, take in {
+        "logits": lambda a: a[::-1],
+        "labels": lambda a: a,
+        "sample_weight": lambda a: a[:, 2:3] if a.ndim > 1 else a,
+        "pos_weight": lambda a: a[1] if a.ndim > 1 else a,
+        "upstream": lambda a: a,
+        "out": lambda a: a,
+    }.items()
+    if output != other and (output != "pos_weight_grad_out" or "weight" in other)
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPS_OF_ENTRIES)
+def test_overlap_of_entries(binary_loss, backend, case):
+    """Every output beside every other array: refused, and nothing is written."""
+    output, other, take = OVERLAPS_OF_ENTRIES[case]
+    if not {output, other} <= {"logits"} | _parameters(cases.with_grad(binary_loss)):
+        return
+    memory = np.full(C if output.startswith("pos_weight") else (N, C), 0.5, np.float32)
+    given = _loss_arguments(binary_loss, {output: memory, other: take(memory)}, True)
+    other = cases.scores_argument(binary_loss) if other == "logits" else other
+    words = [output, other] if output != "out" and other != "out" else ["out"]
+    _refused(cases.with_grad(binary_loss), given, ValueError, [*words, "overlap"])
+
+
+@pytest.mark.parametrize("name", [n for n in UNLABELLED if n != "logsumexp"])
 def test_overlap_of_normalizers(name, backend):
     base = np.zeros((N + 1, C), np.float32)
     _refused(
@@ -491,15 +612,18 @@ def test_overlap_of_normalizers(name, backend):
 
 
 @pytest.mark.parametrize("case", OF_NORMALIZERS)
-def test_normalizer(normalizer, backend, case):
+def test_normalizer(unlabelled, backend, case):
+    normalizer = unlabelled
     wrong, exception, fragments = OF_NORMALIZERS[case]
+    if not SPECS[normalizer].has_classes and not case.startswith(("x-c", "x-o", "out")):
+        return  # it has no axis and no mask, and takes scalars
     given = {"x": _x(), **wrong()}
     if isinstance(given["x"], np.ndarray) and given["x"].dtype == np.float32:
         given.setdefault("out", np.full(N if normalizer == "logsumexp" else (N, C), 7, np.float32))
     _refused(cases.function(normalizer), given, exception, fragments)
 
 
-def test_position_in_many_dimensions(index_loss, backend):
+def test_position_in_many_dimensions(indexed_loss, backend):
     """The label is named by its index in the labels as given, whatever the axis."""
     x = np.zeros((2, 5, 3), np.float32)
     y = np.zeros((2, 3), np.int32)
@@ -508,19 +632,19 @@ def test_position_in_many_dimensions(index_loss, backend):
         IndexError,
         match=r"\b5\b.*\(1, 2\).*\[0, 5\)|\b5\b.*\[0, 5\).*\(1, 2\)|\[0, 5\).*\b5\b.*\(1, 2\)",
     ):
-        cases.function(index_loss)(x, y, axis=1)
+        cases.function(indexed_loss)(x, y, axis=1)
 
 
-def test_the_first_bad_label_is_named(index_loss, backend):
+def test_the_first_bad_label_is_named(indexed_loss, backend):
     x = np.zeros((100_000, 2), np.float32)
     y = np.zeros(100_000, np.int64)
     y[[70_001, 90_000]] = 55, 66
     for threads in (1, 7):
         with fx.config(threads=threads), pytest.raises(IndexError, match=r"55.*70001|70001.*55"):
-            cases.function(index_loss)(x, y)
+            cases.function(indexed_loss)(x, y)
 
 
-def test_nothing_is_written_before_the_last_label_is_checked(index_loss, backend):
+def test_nothing_is_written_before_the_last_label_is_checked(indexed_loss, backend):
     """One bad label at the very end of a large call: outputs and in-place logits untouched."""
     x = np.random.default_rng(0).standard_normal((20_000, 50)).astype(np.float32)
     y = np.zeros(20_000, np.int64)
@@ -528,7 +652,7 @@ def test_nothing_is_written_before_the_last_label_is_checked(index_loss, backend
     mine = x.copy()
     out = np.full(20_000, 7, np.float32)
     with pytest.raises(IndexError):
-        cases.with_grad(index_loss)(mine, y, out=out, grad_out=mine)
+        cases.with_grad(indexed_loss)(mine, y, out=out, grad_out=mine)
     np.testing.assert_array_equal(mine, x)
     assert (out == 7).all()
 
@@ -539,7 +663,7 @@ def test_options_are_keyword_only(name):
     with pytest.raises(TypeError, match="positional"):
         cases.function(name)(*args, None)
     parameters = inspect.signature(cases.function(name)).parameters
-    assert "axis" in parameters
+    assert ("axis" in parameters) == SPECS[name].has_classes
 
 
 def test_unknown_option(name):
@@ -550,15 +674,9 @@ def test_unknown_option(name):
 
 def test_every_parameter_has_an_error_case(name):
     """Each parameter of each signature is the subject of at least one case above."""
-    spec = SPECS[name]
-    if spec.is_loss:
-        tables = [OF_LOSSES, OF_GRADIENTS]
-        tables.append(
-            OF_INDEX_LABELS if spec.family == "index" else OF_DENSE_LABELS | OF_LABELS_GRAD
-        )
-        function = cases.with_grad(name)
-    else:
-        tables, function = [OF_NORMALIZERS], cases.function(name)
-    covered = {case.split("-")[0] for table in tables for case in table}
+    is_loss = SPECS[name].is_loss
+    function = cases.with_grad(name) if is_loss else cases.function(name)
+    table = _table(name) if is_loss else OF_NORMALIZERS
+    covered = {case.split("-")[0] for case in table} - {"logits"} | {cases.scores_argument(name)}
     anything_goes = {"keepdims"}  # its truth is taken
     assert set(inspect.signature(function).parameters) <= covered | anything_goes

@@ -43,7 +43,7 @@ def problems(draw, limit=40.0):
 
 
 def _labels(name, y, c, random, exact_sum=False):
-    if SPECS[name].family == "index":
+    if cases.indexed(name):
         return y
     q = random.random((len(y), c))
     return q / q.sum(1, keepdims=True) if exact_sum else q
@@ -62,7 +62,10 @@ def test_shift(name, backend):
     @given(problems(), st.sampled_from([-1e6, -10000.0, -64.0, 1.0, 4096.0, 1e6]))
     def check(problem, shift):
         x, y, random = problem
-        if SPECS[name].is_loss:
+        if SPECS[name].family == "sequence":
+            a = cases.with_grad(name)(x[:, None], y[:, None], average="timesteps")
+            b = cases.with_grad(name)((x + shift)[:, None], y[:, None], average="timesteps")
+        elif SPECS[name].is_loss:
             labels = _labels(name, y, x.shape[1], random)
             a = cases.with_grad(name)(x, labels, label_smoothing=0.1)
             b = cases.with_grad(name)(x + shift, labels, label_smoothing=0.1)
@@ -152,8 +155,9 @@ def test_linear_weights(name, backend):
     @given(problems(), st.floats(-4, 4), st.floats(-4, 4))
     def check(problem, a, b):
         x, y, random = problem
+        x = 1 / (1 + np.exp(-x / 2)) if name == "binary_cross_entropy" else x
         labels = _labels(name, y, x.shape[1], random)
-        u, v = random.random((2, len(x)))
+        u, v = random.random((2, *cases.losses_shape(name, x)))
         for reduction in ("none", "sum"):
 
             def f(w, reduction=reduction):
@@ -162,6 +166,65 @@ def test_linear_weights(name, backend):
             for together, one, other in zip(f(a * u + b * v), f(u), f(v), strict=True):
                 size = np.abs(a * one).max() + np.abs(b * other).max()
                 np.testing.assert_allclose(together, a * one + b * other, rtol=0, atol=1e-14 * size)
+
+    check()
+
+
+@invariant("label_swap")
+@pytest.mark.parametrize("name", _names("label_swap"))
+def test_label_swap(name, backend):
+    """Labels 1 - z of scores -x (of probabilities: 1 - p) cost the same, with opposite slopes."""
+
+    @quick
+    @given(problems())
+    def check(problem):
+        x, _, random = problem
+        f = cases.function(name)
+        if name == "sigmoid":
+            np.testing.assert_allclose(f(-x), 1 - f(x), rtol=1e-15, atol=3e-16)
+            return
+        if name == "log_sigmoid":
+            np.testing.assert_allclose(f(x) - f(-x), x, rtol=1e-14, atol=1e-14)
+            return
+        # Multiples of 2^-10: their distance to 1 is exact.
+        z = random.integers(0, 1025, x.shape) / 1024
+        other = -x
+        if name == "binary_cross_entropy":
+            x = random.integers(1, 1024, x.shape) / 1024
+            other = 1 - x
+        value, grad = cases.with_grad(name)(x, z)
+        swapped, swapped_grad = cases.with_grad(name)(other, 1 - z)
+        np.testing.assert_allclose(swapped, value, rtol=2e-15)
+        scale = np.abs(grad) + (1 / x + 1 / other if name == "binary_cross_entropy" else 1)
+        assert (np.abs(swapped_grad + grad) <= 1e-15 * scale).all()
+
+    check()
+
+
+@invariant("linear_labels")
+@pytest.mark.parametrize("name", _names("linear_labels"))
+def test_linear_labels(name, backend):
+    """Loss and gradient are linear in the labels, which may leave [0, 1]."""
+
+    @quick
+    @given(problems(), st.floats(-2, 3))
+    def check(problem, t):
+        x, _, random = problem
+        x = 1 / (1 + np.exp(-x / 2)) if name == "binary_cross_entropy" else x
+        z, v = random.random((2, *x.shape))
+        f = cases.with_grad(name)
+        options = cases.only(name, pos_weight=random.random(x.shape[1]), label_smoothing=0.25)
+        to_labels = np.empty_like(x)
+        mixed = f(x, t * z + (1 - t) * v, labels_grad_out=to_labels, **options)
+        one, other = f(x, z, **options), f(x, v, **options)
+        for k in range(2):
+            size = 1 + np.abs(one[k]) + np.abs(other[k])
+            size += 1 / x + 1 / (1 - x) if name == "binary_cross_entropy" else 0
+            expected = t * one[k] + (1 - t) * other[k]
+            assert (np.abs(mixed[k] - expected) <= 4e-15 * size * (1 + abs(t))).all()
+        # The derivative is the slope of that line.
+        size = 1 + np.abs(one[0]) + np.abs(other[0])
+        assert (np.abs((z - v) * to_labels - (one[0] - other[0])) <= 2e-15 * size).all()
 
     check()
 
@@ -207,7 +270,10 @@ def test_two_classes_are_a_sigmoid(backend):
             d >= 0, 1 / (1 + np.exp(-np.abs(d))), np.exp(-np.abs(d)) / (1 + np.exp(-np.abs(d)))
         )
         np.testing.assert_allclose(fx.softmax(x)[:, 1], sigmoid, rtol=1e-14)
+        np.testing.assert_allclose(fx.sigmoid(d), sigmoid, rtol=1e-14)
         softplus = np.maximum(d, 0) + np.log1p(np.exp(-np.abs(d)))
+        np.testing.assert_allclose(fx.sigmoid_cross_entropy(d, np.zeros_like(d)), softplus, 1e-14)
+        np.testing.assert_allclose(fx.log_sigmoid(-d), -softplus, rtol=1e-14)
         loss = fx.sparse_softmax_cross_entropy(x, np.zeros(len(x), int))
         np.testing.assert_allclose(loss, softplus, rtol=1e-14)
 
@@ -240,9 +306,11 @@ def test_reductions_of_our_own_losses(loss, backend, reduction):
     x = random.standard_normal((20, 6))
     y = random.integers(0, 6, 20)
     labels = _labels(loss, y, 6, random)
-    u = random.random(20) * (random.random(20) < 0.7)
+    shape = cases.losses_shape(loss, x)
+    u = random.random(shape) * (random.random(shape) < 0.7)
     w = random.random(6)
-    each = cases.function(loss)(x, labels, sample_weight=u, class_weight=w)
+    options = cases.only(loss, sample_weight=u, class_weight=w, pos_weight=w)
+    each = cases.function(loss)(x, labels, **options)
     mass = u * w[y] if labels.ndim == 1 else u
     expected = {
         "none": each,
@@ -251,7 +319,7 @@ def test_reductions_of_our_own_losses(loss, backend, reduction):
         "size_mean": np.mean(each),
         "nonzero_mean": each.sum() / np.count_nonzero(u),
     }[reduction]
-    got = cases.function(loss)(x, labels, sample_weight=u, class_weight=w, reduction=reduction)
+    got = cases.function(loss)(x, labels, **options, reduction=reduction)
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 

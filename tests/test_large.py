@@ -75,6 +75,22 @@ def test_many_rows_of_float32():
     assert x[-1, 7] == pytest.approx(math.e / (999 + math.e), rel=1e-6)
 
 
+def test_many_entries():
+    x = np.zeros(MANY, np.float16)
+    x[[0, 2**31 - 1, 2**31, -1]] = 3
+    z = np.broadcast_to(np.float32(1), MANY)
+    with fx.config(backend=BEST):
+        mean, _ = fx.sigmoid_cross_entropy_with_grad(x, z, reduction="mean", grad_out=x)
+        assert mean == pytest.approx(math.log(2), rel=1e-6)
+        x[[0, 2**31 - 1, 2**31, -1]] = -3
+        x[[1, -2]] = 0
+        total = fx.sigmoid_cross_entropy(x, z, reduction="sum")
+        assert total == pytest.approx(MANY * math.log(2), rel=1e-6)
+        fx.sigmoid(x, out=x)
+    assert (x[[0, 2**31 - 1, 2**31, -1]] == np.float16(1 / (1 + math.exp(3)))).all()
+    assert (x[[1, -2]] == 0.5).all()
+
+
 def test_more_rows_than_32_bits_count():
     """Without their memory: a view of one row."""
     rows = 2**31 + 5

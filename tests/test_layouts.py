@@ -12,8 +12,8 @@ from fastxent._spec import SPECS
 C = 19
 
 
-def _array(dtype, layout, tmp_path):
-    x = data.logits(6, C, dtype, seed=4).reshape(2, 3, C)
+def _array(name, dtype, layout, tmp_path):
+    x = cases.scores_for(name, dtype, 6, C, seed=4).reshape(2, 3, C)
     return layouts.LAYOUTS[layout](x, tmp_path)
 
 
@@ -30,11 +30,12 @@ def _labels(name, rows, shape, axis):
     return y, big[..., 0]
 
 
-def test_normalizer(normalizer, backend, dtype, layout, tmp_path):
-    x, axis = _array(dtype, layout, tmp_path)
+def test_normalizer(unlabelled, backend, dtype, layout, tmp_path):
+    normalizer = unlabelled
+    x, axis = _array(normalizer, dtype, layout, tmp_path)
     rows = layouts.rows(x, axis)
     before = rows.tobytes()
-    got = cases.function(normalizer)(x, axis=axis)
+    got = cases.function(normalizer)(x, **cases.only(normalizer, axis=axis))
     exact, size = cases.exact_normalizer(normalizer, rows)
     wanted = cases.value_dtype(normalizer, dtype)
     assert got.dtype == data.dtype_of(wanted)
@@ -52,31 +53,34 @@ def test_normalizer(normalizer, backend, dtype, layout, tmp_path):
 
 
 def test_loss(loss, backend, dtype, layout, tmp_path):
-    x, axis = _array(dtype, layout, tmp_path)
+    x, axis = _array(loss, dtype, layout, tmp_path)
     rows = layouts.rows(x, axis)
     before = rows.tobytes()
     y, labels = _labels(loss, rows, x.shape, axis)
-    exact = cases.exact(rows, y)
-    value, grad = cases.with_grad(loss)(x, labels, axis=axis)
-    assert value.shape == tuple(np.delete(x.shape, axis))
-    cases.assert_loss(np.reshape(value, -1), loss, dtype, exact, layout)
+    exact = cases.exact(loss, rows, y)
+    along = cases.only(loss, axis=axis)
+    value, grad = cases.with_grad(loss)(x, labels, **along)
+    assert value.shape == cases.losses_shape(loss, x, axis)
+    in_rows = np.reshape(value, -1) if along else layouts.rows(value, axis)
+    cases.assert_loss(in_rows, loss, dtype, exact, layout)
     assert grad.shape == x.shape
     assert grad.dtype == data.dtype_of(dtype), "native byte order"
     cases.assert_grad(
         layouts.rows(grad, axis), loss, dtype, exact, labels=y, plain=y.ndim == 1, what=layout
     )
-    np.testing.assert_array_equal(cases.function(loss)(x, labels, axis=axis), value)
+    np.testing.assert_array_equal(cases.function(loss)(x, labels, **along), value)
     assert layouts.rows(x, axis).tobytes() == before
 
 
 @pytest.mark.parametrize("layout", layouts.WRITABLE)
 def test_gradient_in_place(loss, backend, layout, tmp_path):
     for dtype in ("float32", "float16"):
-        x, axis = _array(dtype, layout, tmp_path)
+        x, axis = _array(loss, dtype, layout, tmp_path)
         rows = layouts.rows(x, axis)
         y, labels = _labels(loss, rows, x.shape, axis)
-        _, grad = cases.with_grad(loss)(x, labels, axis=axis)
-        _, same = cases.with_grad(loss)(x, labels, axis=axis, grad_out=x)
+        along = cases.only(loss, axis=axis)
+        _, grad = cases.with_grad(loss)(x, labels, **along)
+        _, same = cases.with_grad(loss)(x, labels, **along, grad_out=x)
         assert same is x
         np.testing.assert_array_equal(np.asarray(x, data.dtype_of(dtype)), grad)
 
@@ -84,7 +88,7 @@ def test_gradient_in_place(loss, backend, layout, tmp_path):
 @pytest.mark.parametrize("layout", layouts.WRITABLE)
 def test_outputs_in_every_layout(name, backend, layout, tmp_path):
     """``out`` and ``grad_out`` may have any strides too; nothing beside them is written."""
-    x = data.logits(6, C, "float32", seed=4).reshape(2, 3, C)
+    x = cases.scores_for(name, "float32", 6, C, seed=4).reshape(2, 3, C)
     target, axis = layouts.LAYOUTS[layout](np.full_like(x, 7), tmp_path)
     if target.dtype.byteorder == ">":
         return  # outputs need the exact dtype
@@ -94,15 +98,16 @@ def test_outputs_in_every_layout(name, backend, layout, tmp_path):
     around = base.size - target.size if base.dtype == target.dtype else None
     sevens = np.count_nonzero(base == 7) if around is not None else None
     assert sevens in (None, target.size)
+    along = cases.only(name, axis=axis)
     if SPECS[name].is_loss:
         _, labels = _labels(name, rows, target.shape, axis)
-        fresh = cases.with_grad(name)(placed, labels, axis=axis)[1]
-        got = cases.with_grad(name)(placed, labels, axis=axis, grad_out=target)[1]
+        fresh = cases.with_grad(name)(placed, labels, **along)[1]
+        got = cases.with_grad(name)(placed, labels, **along, grad_out=target)[1]
     elif name == "logsumexp":
         return  # its output has no class axis
     else:
-        fresh = cases.function(name)(placed, axis=axis)
-        got = cases.function(name)(placed, axis=axis, out=target)
+        fresh = cases.function(name)(placed, **along)
+        got = cases.function(name)(placed, **along, out=target)
     assert got is target
     np.testing.assert_array_equal(target, fresh)
     if around is not None:
@@ -110,8 +115,8 @@ def test_outputs_in_every_layout(name, backend, layout, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (2, 3, 4, 5), (2, 1, 3, 1, 2)], ids=str)
-def test_every_axis(name, backend, shape):
-    random = data.rng(8)
+def test_every_axis(row_name, backend, shape):
+    name, random = row_name, data.rng(8)
     x = random.standard_normal(shape)
     for axis in range(-len(shape), len(shape)):
         rows = layouts.rows(x, axis)
@@ -126,22 +131,31 @@ def test_every_axis(name, backend, shape):
                 )
             continue
         y, labels = _labels(name, rows, shape, axis)
-        value, grad = cases.with_grad(name)(x, labels, axis=axis, label_smoothing=0.1)
-        expected, expected_grad = cases.with_grad(name)(rows, y, label_smoothing=0.1)
+        smooth = cases.only(name, label_smoothing=0.1)
+        value, grad = cases.with_grad(name)(x, labels, axis=axis, **smooth)
+        expected, expected_grad = cases.with_grad(name)(rows, y, **smooth)
         np.testing.assert_allclose(np.ravel(value), expected, rtol=1e-13, atol=1e-15)
         np.testing.assert_allclose(layouts.rows(grad, axis), expected_grad, rtol=1e-13, atol=1e-15)
 
 
-def test_options_along_an_inner_axis(loss, backend, dtype):
-    """Weights, masks, upstream and labels gradients when the classes lie in the middle."""
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_options_along_an_inner_axis(row_loss, backend, dtype, reduction):
+    """Weights, masks and upstream gradients when the classes lie in the middle."""
+    loss = row_loss
     rows = data.logits(24, C, dtype, seed=6)
     y = cases.labels_for(loss, rows, seed=6)
     keep = data.mask(rows, y)
     u = data.sample_weights(24)
-    w = data.class_weights(C)
-    upstream = np.linspace(-1, 2, 24)
-    options = {"class_weight": w, "label_smoothing": 0.1, "z_loss": 0.01}
-    exact = cases.exact(rows, y, where=keep, sample_weight=u, upstream=upstream, **options)
+    upstream = np.linspace(-1, 2, 24) if reduction == "none" else 1.5
+    options = cases.only(
+        loss,
+        class_weight=data.class_weights(C),
+        label_smoothing=0.1,
+        z_loss=0.01,
+        reduction=reduction,
+    )
+    masked = cases.only(loss, where=keep)
+    exact = cases.exact(loss, rows, y, sample_weight=u, upstream=upstream, **masked, **options)
     x = np.ascontiguousarray(rows.reshape(4, 6, C).transpose(0, 2, 1))
     labels = (
         y.reshape(4, 6)
@@ -152,12 +166,13 @@ def test_options_along_an_inner_axis(loss, backend, dtype):
         x,
         labels,
         axis=1,
-        where=keep.reshape(4, 6, C).transpose(0, 2, 1),
         sample_weight=u.reshape(4, 6),
-        upstream=upstream.reshape(4, 6),
+        upstream=upstream.reshape(4, 6) if reduction == "none" else upstream,
+        **cases.only(loss, where=keep.reshape(4, 6, C).transpose(0, 2, 1)),
         **options,
     )
-    cases.assert_loss(value.ravel(), loss, dtype, exact)
+    value = value.ravel() if reduction == "none" else value
+    cases.assert_loss(value, loss, dtype, exact)
     cases.assert_grad(layouts.rows(grad, 1), loss, dtype, exact)
 
 
@@ -175,10 +190,10 @@ def test_dense_labels_in_every_layout(dense_loss, backend, labels_layout, tmp_pa
     np.testing.assert_allclose(grad, expected_grad, rtol=1e-13, atol=1e-13)
 
 
-def test_index_labels_in_every_form(index_loss, backend):
+def test_index_labels_in_every_form(indexed_loss, backend):
     """Strided, reversed, byte-swapped, read-only, unaligned, broadcast labels; lists too."""
     x = data.logits(6, C, "float32")
-    f = cases.function(index_loss)
+    f = cases.function(indexed_loss)
     y = np.array([3, 1, 4, 1, 5, 9], np.int32)
     expected = f(x, y)
     raw = np.empty(25, np.uint8)[1:].view(np.int32)
@@ -201,8 +216,8 @@ def test_index_labels_in_every_form(index_loss, backend):
 
 
 def test_nested_lists_are_logits(name, backend):
-    x = [[1.0, 2.0, 3.0], [3.0, 2.0, 0.0]]
-    y = [0, 2] if SPECS[name].family == "index" else [[1, 0, 0], [0, 0, 1]]
+    x = [[1.0, 0.25, 0.5], [0.125, 1.0, 0.0]]
+    y = [0, 2] if cases.indexed(name) else [[1, 0, 0], [0, 0, 1]]
     args = (y,) if SPECS[name].is_loss else ()
     got = cases.function(name)(x, *args)
     assert got.dtype == np.float64

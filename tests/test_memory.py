@@ -49,6 +49,7 @@ with fx.config(backend={word!r}, threads={threads}):
 ROWS, CLASSES = 600, 8000  # 19 MB of float32 logits
 
 BASE = f"""
+    ROWS, CLASSES = {ROWS}, {CLASSES}
     x = np.random.default_rng(0).standard_normal(({ROWS}, {CLASSES}), dtype=np.float32)
     y = np.arange({ROWS}) % {CLASSES}
     out = np.zeros({ROWS}, np.float32)
@@ -57,6 +58,7 @@ BASE = f"""
 LOSS = "fx.sparse_softmax_cross_entropy"
 DENSE = "fx.softmax_cross_entropy"
 GRAD = f"{LOSS}_with_grad"
+ENTRIES = "fx.sigmoid_cross_entropy"
 
 CALLS = {
     # name: (more set-up, call)
@@ -97,6 +99,44 @@ CALLS = {
         f"{LOSS}(x, y, out=out, where=m)",
     ),
     "where_full": ("m = x > -1", f"{GRAD}(x, y, out=out, grad_out=x, where=m)"),
+    "nll": ("", "fx.nll_loss(x, y, out=out)"),
+    "nll_in_place": ("", "fx.nll_loss_with_grad(x, y, out=out, grad_out=x)"),
+    "sigmoid_in_place": ("", "fx.sigmoid(x, out=x)"),
+    "log_sigmoid_bfloat16": (
+        "x = x.astype(data.dtype_of('bfloat16'))",
+        "fx.log_sigmoid(x, out=x)",
+    ),
+    "entries_mean": ("", f"{ENTRIES}(x, x, reduction='mean')"),
+    "entries_weighted_mean_in_place": (
+        "z = x > 0; u = np.ones((ROWS, 1)); w = np.ones(CLASSES)",
+        f"{ENTRIES}_with_grad(x, z, sample_weight=u, pos_weight=w, label_smoothing=0.1,"
+        " reduction='mean', grad_out=x)",
+    ),
+    "entries_in_place": (
+        "z = x > 0; big = np.empty_like(x)",
+        f"{ENTRIES}_with_grad(x, z, out=big, grad_out=x)",
+    ),
+    "entries_in_another_order": (
+        "x = np.asfortranarray(x); z = x.T.astype(np.float64).copy().T > 0",
+        f"{ENTRIES}_with_grad(x, z, reduction='sum', grad_out=x)",
+    ),
+    "entries_to_labels_and_weight": (
+        "z = x > 0; g = np.zeros_like(x); w = np.ones(CLASSES); gw = np.zeros(CLASSES, np.float32)",
+        f"{ENTRIES}_with_grad(x, z, pos_weight=w, reduction='mean', grad_out=x, labels_grad_out=g,"
+        " pos_weight_grad_out=gw)",
+    ),
+    "entries_of_integers": (
+        "z = x > 0; x = x.astype(np.int8)",
+        f"{ENTRIES}(x, z, reduction='sum')",
+    ),
+    "probabilities_in_place": (
+        "x = np.abs(x) / 8; z = x > 0.1",
+        "fx.binary_cross_entropy_with_grad(x, z, reduction='sum', grad_out=x)",
+    ),
+    "sequence_in_place": (
+        "x = x.reshape(6, 100, 8000); y = y.reshape(6, 100); w = np.ones((6, 100), bool)",
+        "fx.sequence_loss_with_grad(x, y, sample_weight=w, average='timesteps', grad_out=x)",
+    ),
     "logsumexp": ("", "fx.logsumexp(x, out=out)"),
     "softmax_in_place": ("", "fx.softmax(x, out=x)"),
     "log_softmax_in_place": ("", "fx.log_softmax(x, out=x)"),
@@ -122,6 +162,10 @@ MANY = {
     "many_rows_dense_mean": (
         "x = np.zeros((1_200_000, 2), np.float32)",
         f"{DENSE}(x, x, reduction='mean')",
+    ),
+    "many_rows_nll_mean": (
+        "x = np.zeros((1_200_000, 2), np.float32); y = np.zeros(1_200_000, np.int8)",
+        "fx.nll_loss_with_grad(x, y, reduction='mean', grad_out=x)",
     ),
     "many_weights": (
         "x = np.zeros((1_200_000, 2), np.float32); y = np.zeros(1_200_000, np.int8);"

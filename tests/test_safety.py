@@ -390,9 +390,15 @@ def test_arrays_are_released(backend, threads, outcome):
 
 def test_no_leak(loss, backend):
     """Reference counts and traced memory stand still over many calls and many errors."""
-    x, y = (np.array(a[:8]) for a in cases.rows("float32", 48, 10, cases.SPECS[loss].family))
+    x, y = (np.array(a[:8]) for a in cases.rows("float32", 48, 10, loss))
     bad = y[:-1]
-    options = {"class_weight": np.ones(10), "sample_weight": np.ones(8), "where": np.ones(10, bool)}
+    options = cases.only(
+        loss,
+        class_weight=np.ones(10),
+        pos_weight=np.ones(10),
+        sample_weight=np.ones(cases.losses_shape(loss, x)),
+        where=np.ones(10, bool),
+    )
 
     def calls(n):
         for _ in range(n):

@@ -1,7 +1,7 @@
 """Every number of the source documents that these functions cover, on every backend.
 
 S1: sparse softmax cross entropy and its mean.  S2: multi-class cross entropy in
-TensorFlow and PyTorch.  S4: softmax beside sigmoid cross entropy (its softmax part).
+TensorFlow and PyTorch.  S3: the family of losses.  S4: softmax beside sigmoid cross entropy.
 The exact values have 14 decimals; the documents' own digits are float32 output.
 """
 
@@ -95,6 +95,77 @@ def test_s2_the_unstable_form_fails_where_ours_does_not(backend):
     assert fx.sparse_softmax_cross_entropy(x, 1) == 2000
 
 
+def test_s2_cross_entropy_is_nll_after_log_softmax(backend):
+    """The article's check: three rows of five random classes, class indices and the mean."""
+    x = np.random.default_rng(0).standard_normal((3, 5))
+    y = [1, 0, 4]
+    for dtype, rtol in ((np.float32, 1e-6), (np.float64, 1e-14)):
+        for reduction in ("none", "mean"):
+            cross_entropy = fx.sparse_softmax_cross_entropy(x.astype(dtype), y, reduction=reduction)
+            by_steps = fx.nll_loss(fx.log_softmax(x.astype(dtype)), y, reduction=reduction)
+            np.testing.assert_allclose(by_steps, cross_entropy, rtol=rtol)
+    near(fx.nll_loss(fx.log_softmax(S2), 1), 0.02474489013882)
+    near(fx.nll_loss(fx.log_softmax(S2_LABELS), 1), 0.69221704822658)
+    near(
+        fx.nll_loss(fx.log_softmax(np.tile(S1, (3, 1))), [0, 1, 2], reduction="mean"),
+        (0.12910890882985 + 2.12910890882985 + 6.12910890882985) / 3,
+    )
+
+
+# S3 has formulas and shapes, no numbers: its functions on the numbers of the others.
+
+
+def test_s3_shapes(backend):
+    """``[batch]`` for the softmax losses, higher ranks too; the logits' shape for sigmoid."""
+    x = np.tile(S2, (4, 1))
+    near(fx.sparse_softmax_cross_entropy(x, [1] * 4), [0.02474489013882] * 4)
+    near(fx.softmax_cross_entropy(x, np.tile(S2_LABELS, (4, 1))), [0.82474489013882] * 4)
+    assert fx.sparse_softmax_cross_entropy(x.reshape(2, 2, 3), [[1, 1], [1, 1]]).shape == (2, 2)
+    assert fx.sigmoid_cross_entropy(x, np.zeros((4, 3))).shape == (4, 3)
+
+
+def test_s3_the_stable_form(backend):
+    """The article's "internally it is a relu": ``max(x,0) - x z + log1p(exp(-abs(x)))``."""
+    x, z = np.meshgrid(np.linspace(-30, 30, 61), [0, 0.25, 1])
+    stable = np.maximum(x, 0) - x * z + np.log1p(np.exp(-np.abs(x)))
+    np.testing.assert_allclose(fx.sigmoid_cross_entropy(x, z), stable, rtol=1e-13)
+
+
+STEPS = [np.array([S1, S2]), np.array([S2, S1])]
+
+
+def test_s3_sequence_loss_by_example(backend):
+    targets, weights = [[0, 1], [1, 2]], [[1, 1], [2, 0.5]]
+    step = np.array([[0.12910890882985, 0.02474489013882], [0.02474489013882, 6.12910890882985]])
+    total = (step * weights).sum(0)
+    near(fx.sequence_loss_by_example(STEPS, targets, weights, False), total)
+    near(fx.sequence_loss_by_example(STEPS, targets, weights), total / [3, 1.5])
+    # The article divides by the sum of the weights + 1e-12.
+    got = fx.sequence_loss_by_example(STEPS, targets, weights)
+    np.testing.assert_allclose(got, total / (np.sum(weights, 0) + 1e-12), rtol=1.1e-12, atol=1e-13)
+
+
+def test_s3_padding_has_neither_loss_nor_gradient(backend):
+    padded = [STEPS[0], np.array([S2, [np.nan] * 3])]
+    targets, weights = [[0, 1], [1, -1]], [[1, 1], [1, 0]]
+    exact = [(0.12910890882985 + 0.02474489013882) / 2, 0.02474489013882]
+    loss, grad = fx.sequence_loss_by_example_with_grad(padded, targets, weights)
+    near(loss, exact)
+    assert not grad[1][1].any()
+    assert grad[0].all()
+    near(fx.sequence_loss_by_example(padded, targets, [[1, 0], [1, 0]]), [exact[0], 0])
+
+
+def test_s3_the_loss_function_replaced(backend):
+    got = fx.sequence_loss_by_example(
+        STEPS,
+        [[0, 1], [1, 2]],
+        [[1, 1], [1, 1]],
+        softmax_loss_function=lambda logits, targets: -logits[[0, 1], targets],
+    )
+    near(got, [-(3 + 5) / 2, -(5 - 3) / 2])
+
+
 S4_LOGITS = [[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]
 S4_LABELS = [[0, 1], [1, 0], [1, 0]]
 
@@ -105,10 +176,46 @@ def test_s4_multi_class(backend):
     near(fx.sparse_softmax_cross_entropy(S4_LOGITS, [1, 0, 0]), exact)
 
 
+BINARY_LOGITS = np.array([[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]])
+BINARY_LABELS = np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]])
+BINARY_LOSSES = [
+    [0.79813886938159, 0.79813886938159, 0.79813886938159, 0.59813886938159, 0.79813886938159],
+    [0.55435524446853, 0.85435524446853, 0.79813886938159, 0.74439666007357, 0.74439666007357],
+]
+
+
+def test_s4_binary(backend):
+    near(fx.sigmoid_cross_entropy(BINARY_LOGITS, BINARY_LABELS), BINARY_LOSSES)
+    near(fx.binary_cross_entropy(fx.sigmoid(BINARY_LOGITS), BINARY_LABELS), BINARY_LOSSES)
+    for reduction in ("mean", "size_mean", "nonzero_mean"):
+        mean = fx.sigmoid_cross_entropy(BINARY_LOGITS, BINARY_LABELS, reduction=reduction)
+        near(mean, 0.74863370253738)
+    # The article's form, with q = sigmoid(x).
+    p, q = BINARY_LABELS, fx.sigmoid(BINARY_LOGITS)
+    near(p * -np.log(q) + (1 - p) * -np.log(1 - q), BINARY_LOSSES)
+
+
+def test_s4_prob1_is_a_part_of_it(backend):
+    """``-p log q`` is the binary loss where p = 1 and 0 elsewhere: its sums are no loss."""
+    prob1 = -BINARY_LABELS * fx.log_sigmoid(BINARY_LOGITS)
+    hit = BINARY_LABELS == 1
+    near(prob1[hit], np.array(BINARY_LOSSES)[hit])
+    near(prob1[hit], [0.59813886938159, 0.55435524446853])
+    assert not prob1[~hit].any()
+    assert (prob1.sum(1) < np.sum(BINARY_LOSSES, 1) / 5).all()
+
+
+def test_s4_two_classes_are_a_sigmoid_of_the_difference(backend):
+    x = np.array(S4_LOGITS)
+    near(fx.softmax(x)[:, 1], fx.sigmoid(x[:, 1] - x[:, 0]))
+    near(fx.softmax(x)[:, 1], [0.64565630622580, 0.40131233988755, 0.5])
+    exact = [0.43748795048589, 0.51301525239995, 0.69314718055995]
+    near(fx.sigmoid_cross_entropy(x[:, 1] - x[:, 0], [1, 0, 0]), exact)
+
+
 def test_s4_the_softmax_of_the_binary_example(backend):
-    got = fx.softmax_cross_entropy(
-        [[0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]], [[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]]
-    )
+    got = fx.softmax_cross_entropy(BINARY_LOGITS, BINARY_LABELS)
+    near(got, [1.60943791243410, 1.51343325485813])
     np.testing.assert_allclose(got, [1.60943791, 1.51343325], rtol=PRINTED)
 
 

@@ -13,6 +13,7 @@ import data
 import numpy as np
 import oracle
 import pytest
+from conftest import of
 
 import fastxent as fx
 from fastxent._spec import REDUCTIONS
@@ -88,6 +89,9 @@ INDEX = [
     Case("nan_weight_of_another_class", PLAIN, 0, "f", "ffff", w=(1.0, NAN, 1.0, 1.0)),
     Case("inf_weight_of_another_class", PLAIN, 0, "f", "ffff", w=(1.0, INF, 1.0, 1.0)),
     Case("nan_upstream", PLAIN, 0, "f", "nnnn", upstream=NAN),
+    Case("nan_upstream_weight_0", PLAIN, 0, "0", "0000", u=0.0, upstream=NAN),
+    Case("nan_upstream_ignored", PLAIN, 0, "0", "0000", ignore=0, upstream=NAN),
+    Case("nan_sample_weight_upstream_0", PLAIN, 0, "n", "0000", u=NAN, upstream=0.0),
     Case("label_ignored_out_of_range", PLAIN, -100, "0", "0000", ignore=-100),
     Case("label_weight_0_out_of_range", PLAIN, 77, "0", "0000", u=0.0),
     Case("masked_nan", NANS, 0, "f", "f0ff", where=NOT_1),
@@ -156,7 +160,17 @@ DENSE = [
     Case("nan_label", PLAIN, (NAN, 0.5, 0.5, 0.0), "n", "nnnn"),
     Case("nan_label_class_weight_0", PLAIN, (0.5, NAN, 0.5, 0.0), "f", "ffff", w=W_NOT_1),
     Case("nan_class_weight", PLAIN, HALF, "n", "nnnn", w=(1.0, NAN, 1.0, 1.0)),
-    Case("nan_sample_weight", PLAIN, HALF, "n", "nnnn", u=NAN),
+    Case("nan_sample_weight", PLAIN, HALF, "n", "nnnn", u=NAN, to_labels="nnnn"),
+    Case(
+        "nan_sample_weight_upstream_0",
+        PLAIN,
+        HALF,
+        "n",
+        "0000",
+        u=NAN,
+        upstream=0.0,
+        to_labels="0000",
+    ),
     Case("sum_above_1", PLAIN, (2.0, 0.5, 0.0, 1.0), "f", "ffff", to_labels="ffff"),
     Case("masked_nan", NANS, REST, "f", "f0ff", where=NOT_1, to_labels="f0ff"),
     Case("masked_mass", PLAIN, HALF, "+", "f0ff", where=NOT_1, to_labels="f0ff"),
@@ -224,7 +238,7 @@ def _check(name, case, dtype):
     g(mine, y, upstream=upstream, grad_out=mine, **options)
     cases.same(mine, grad)
 
-    exact = cases.exact(x, y, upstream=upstream, **options)
+    exact = cases.exact(name, x, y, upstream=upstream, **options)
     assert pattern(exact.losses.hi[1]) == case.loss, "the oracle disagrees with the hand"
     cases.assert_loss(loss, name, dtype, exact)
     if not np.isnan(case.upstream):
@@ -305,6 +319,7 @@ def test_in_a_long_row(case, backend):
 
 @pytest.mark.parametrize("spot", [0, 1, 15, 16, 31, 63, 64, 98, 99])
 @pytest.mark.parametrize("value", [NAN, INF], ids=["nan", "inf"])
+@pytest.mark.parametrize("name", of("normalizer", "index", "dense"))
 def test_a_special_value_is_found_anywhere(name, backend, dtype, spot, value):
     x = np.zeros((2, 100), data.dtype_of(dtype))
     x[0, spot] = value
@@ -385,8 +400,9 @@ def test_the_smallest_numbers(backend, dtype):
 # ---- confident rows ------------------------------------------------------------------
 
 
-def test_confident_row(loss, backend):
+def test_confident_row(softmax_loss, backend):
     """The example of the documentation: every framework gives 0 here."""
+    loss = softmax_loss
     x = np.array([[0, -20, -25]], np.float32)
     y = np.array([0]) if cases.SPECS[loss].family == "index" else np.array([[1.0, 0, 0]])
     value, grad = cases.with_grad(loss)(x, y)
@@ -402,7 +418,7 @@ def test_confident_rows_keep_their_accuracy(index_loss, backend, dtype, gap):
         x = np.full((1, c), -gap, data.dtype_of(dtype))
         x[0, c // 2] = 0
         y = np.array([c // 2])
-        exact = cases.exact(x, y)
+        exact = cases.exact(index_loss, x, y)
         out = np.empty(x.shape, oracle.computing(dtype))
         value, _ = cases.with_grad(index_loss)(x, y, grad_out=out)
         cases.assert_loss(value, index_loss, dtype, exact)
@@ -417,11 +433,12 @@ def test_confident_rows_keep_their_accuracy(index_loss, backend, dtype, gap):
 
 def _nothing_counts(name):
     x = np.array([PLAIN, NANS])
-    if cases.SPECS[name].family == "index":
+    if cases.indexed(name):
         yield x, np.array([1, 1]), {"ignore_index": 1}
         yield x, np.array([1, 9]), {"sample_weight": np.zeros(2)}
     else:
-        yield x, np.array([HALF, ONE]), {"sample_weight": np.zeros(2)}
+        zeros = np.zeros(cases.losses_shape(name, x))
+        yield x, np.array([HALF, ONE]), {"sample_weight": zeros}
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -430,7 +447,8 @@ def test_denominator_0(loss, backend, dtype, reduction):
     for x, y, options in _nothing_counts(loss):
         x = x.astype(data.dtype_of(dtype))
         value, grad = cases.with_grad(loss)(x, y, reduction=reduction, **options)
-        expected = {"none": "00", "sum": "0", "size_mean": "0"}.get(reduction, "n")
+        none = "0" * int(np.prod(cases.losses_shape(loss, x)))
+        expected = {"none": none, "sum": "0", "size_mean": "0"}.get(reduction, "n")
         assert pattern(value) == expected
         assert not grad.astype(float).any()
         assert grad.shape == x.shape
@@ -438,19 +456,24 @@ def test_denominator_0(loss, backend, dtype, reduction):
 
 
 def test_denominator_0_by_cancellation(loss, backend):
-    x = np.array([PLAIN, (1.0, 2.0, 3.0, 4.0)])
-    y = np.array([1, 2]) if cases.SPECS[loss].family == "index" else np.array([HALF, ONE])
+    x = np.array([PLAIN, (1.0, 2.0, 3.0, 4.0)]) / 8
+    y = np.array([1, 2]) if cases.indexed(loss) else np.array([HALF, ONE])
     out = {"labels_grad_out": np.full(x.shape, 7.0)} if y.ndim == 2 else {}
-    value, grad = cases.with_grad(loss)(x, y, sample_weight=[1.0, -1.0], reduction="mean", **out)
+    u = np.array([1.0, -1.0]).reshape(2, *[1] * (len(cases.losses_shape(loss, x)) - 1))
+    options = {"sample_weight": u, "reduction": "mean"}
+    if "pos_weight" in cases.SPECS[loss].options:
+        options |= {"pos_weight": 2.0, "pos_weight_grad_out": np.array(7.0)}
+        out["pos_weight_grad_out"] = options.pop("pos_weight_grad_out")
+    value, grad = cases.with_grad(loss)(x, y, **options, **out)
     assert np.isnan(value)
     assert not grad.any()
     assert not any(v.any() for v in out.values())
 
 
-def test_denominator_0_by_class_weight(index_loss, backend):
+def test_denominator_0_by_class_weight(indexed_loss, backend):
     x = np.array([PLAIN, PLAIN])
     y = np.array([1, 1])
-    f = cases.with_grad(index_loss)
+    f = cases.with_grad(indexed_loss)
     value, grad = f(x, y, class_weight=W_NOT_1, reduction="mean")
     assert np.isnan(value)
     assert not grad.any()
@@ -463,12 +486,12 @@ def test_denominator_0_by_class_weight(index_loss, backend):
 @pytest.mark.parametrize("shape", [(0, 4), (0, 3, 4), (3, 0, 4)], ids=str)
 def test_no_rows(loss, backend, dtype, shape, reduction):
     x = np.empty(shape, data.dtype_of(dtype))
-    y = np.empty(shape if cases.SPECS[loss].family == "dense" else shape[:-1], np.int64)
+    y = np.empty(shape[:-1] if cases.indexed(loss) else shape, np.int64)
     value, grad = cases.with_grad(loss)(x, y, reduction=reduction)
     assert grad.shape == shape
     assert grad.dtype == x.dtype
     if reduction == "none":
-        assert value.shape == shape[:-1]
+        assert value.shape == cases.losses_shape(loss, x)
     else:
         assert pattern(value) == ("0" if reduction == "sum" else "n")
     plain = cases.function(loss)(x, y, reduction=reduction)
@@ -476,7 +499,8 @@ def test_no_rows(loss, backend, dtype, shape, reduction):
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4)], ids=str)
-def test_no_rows_to_normalize(normalizer, backend, dtype, shape):
+def test_no_rows_to_normalize(unlabelled, backend, dtype, shape):
+    normalizer = unlabelled
     got = cases.function(normalizer)(np.empty(shape, data.dtype_of(dtype)))
     assert got.shape == (shape[:-1] if normalizer == "logsumexp" else shape)
     assert got.dtype.name == cases.value_dtype(normalizer, dtype)
@@ -490,8 +514,9 @@ def test_no_rows_to_normalize(normalizer, backend, dtype, shape):
     "ignore", [-(2**63) - 1, -1, 255, 256, 2**63, 2**64 - 1, 2**64 + 1, 2**200]
 )
 def test_ignore_index_outside_the_label_dtype_never_matches(
-    index_loss, backend, labels_dtype, ignore
+    indexed_loss, backend, labels_dtype, ignore
 ):
+    index_loss = indexed_loss
     info = np.iinfo(labels_dtype)
     if info.min <= ignore <= info.max:
         y = np.array([ignore, 1], dtype=labels_dtype)

@@ -27,7 +27,8 @@ import numpy as np
 
 from .._spec import FINISH, SCAN
 
-#: Elements worked on at once; a dozen temporaries of this size stay below 1 MB.
+#: Elements worked on at once; a dozen temporaries of this size stay below 1 MB, and two
+#: dozen of half of it, which entries with all options take.
 _ELEMENTS = 1 << 12
 
 Array = np.ndarray[Any, Any]
@@ -101,9 +102,10 @@ def elements(x, z, u, g, pw, e, kind, loss, total, grad, scale, stream) -> Job:
                 if grad is not None:
                     half = grad.dtype.itemsize == 2
                     grad[part] = slopes.astype(np.float32) if half else slopes
-                sums.append(float(values.sum()))
-            if loss is not None:
-                loss[part] = values
+                if loss is not None:
+                    loss[part] = values
+                if total is not None:
+                    sums.append(float(values.sum()))
         if total is not None:
             total[block] = sum(sums)
 
@@ -114,8 +116,9 @@ def _spans(n: int, first: int, stop: int) -> Iterator[tuple[slice, slice]]:
     """Entries first..stop of rows of n, as rectangles of a few thousand."""
     while first < stop:
         row, col = divmod(first, n)
-        rows = 1 if col else max(1, min(stop - first, _ELEMENTS) // n)
-        cols = min(n - col, stop - first, _ELEMENTS)
+        size = min(stop - first, _ELEMENTS // 2)
+        rows = 1 if col else max(1, size // n)
+        cols = min(n - col, size)
         yield slice(row, row + rows), slice(col, col + cols)
         first += rows * cols
 
@@ -126,7 +129,7 @@ def _entries(kind, x, z, u, g, pw, e, scale) -> tuple[Array, Array]:
     work = np.float64 if narrow else np.longdouble
     x = x.astype(work)
     if kind == "probs":
-        x = np.where((x >= 0) & (x <= 1), x, np.nan)
+        x = np.where((x >= 0) & (x <= 1), np.abs(x), np.nan)  # 1 / -0.0 has the wrong sign
         cost_0, cost_1, slope_0, slope_1 = -np.log1p(-x), -np.log(x), 1 / (1 - x), 1 / x
     else:
         t = np.exp(-np.abs(x))

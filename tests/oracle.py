@@ -455,7 +455,8 @@ def binary(
             magnitude.append(float(abs(u[i]) * sum(map(abs, terms))) if counts[i] else 0.0)
             size = slopes if kind == "probs" else (off, weighted)
             scale.append(float(abs(g) * sum(map(abs, size))) if not flat else 0.0)
-            grad.append(_pair(_times(g, sum(slopes))))
+            absent = off == 0 and weighted == 0
+            grad.append(_pair(mpf(0) if absent else _times(g, sum(slopes))))
             labels_grad.append(_pair(_times(g * (1 - e), sum(rise))))
             labels_scale.append(float(abs(g) * sum(map(abs, rise))) if not flat else 0.0)
             to_weight.append(_times(_mass(g, on), entry.cost_1))

@@ -419,6 +419,9 @@ LOGITS = [
     Case(0.5, NAN, "0", "0", "0", "0", u=0.0),
     Case(0.5, 1, "0", "0", "0", "0", u=0.0, w=INF),
     Case(NAN, 0, "0", "0", "0", "0", u=0.0, upstream=0.0),
+    Case(0.5, 0, "0", "0", "0", "0", u=0.0, upstream=NAN),
+    Case(0.5, 1, "0", "0", "f", "f", w=0.0, upstream=1.0),
+    Case(0.5, 1, "0", "0", "n", "n", w=0.0, upstream=NAN),
     Case(0.5, 0, "n", "n", "n", "0", u=NAN),
     Case(0.5, 1, "n", "n", "n", "n", u=NAN),
     Case(INF, 1, "n", "n", "n", "n", u=NAN),
@@ -461,6 +464,7 @@ PROBS = [
     Case(1.5, 1, "0", "0", "0", u=0.0),
     Case(0, 1, "0", "0", "0", u=0.0),
     Case(0.25, NAN, "0", "0", "0", u=-0.0),
+    Case(0.25, 1, "0", "0", "0", u=0.0, upstream=NAN),
     Case(0, 1, "+", "0", "0", upstream=0.0),
     Case(1, 0, "+", "0", "0", upstream=0.0),
     Case(NAN, 1, "n", "0", "0", upstream=0.0),
@@ -543,6 +547,16 @@ def test_special_logits(case, backend, dtype):
 def test_special_probabilities(case, backend, dtype):
     for place in PLACES:
         _check_case("binary_cross_entropy", case, dtype, place)
+
+
+def test_absent_entries_of_a_nan_mean(binary_loss, backend, dtype):
+    """A NaN weight makes the mean NaN, and every gradient but those of absent entries."""
+    x = np.array([0.5, 0.25, 0.75]).astype(data.dtype_of(dtype))
+    value, grad = cases.with_grad(binary_loss)(
+        x, [0, 1, 1], sample_weight=[0, NAN, 1], reduction="mean"
+    )
+    assert pattern(value) == "n"
+    assert pattern(grad) == "0nn"
 
 
 @pytest.mark.usefixtures("_strict")

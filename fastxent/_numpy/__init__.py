@@ -150,7 +150,8 @@ def _entries(kind, x, z, u, g, pw, e, scale) -> tuple[Array, Array]:
     g = work(scale) if g is None else scale * g.astype(work)
     values = _product(u, _product(not_z, cost_0) + _product(z, cost_1))
     slopes = _product(not_z, slope_0) - _product(z, slope_1)
-    return values, np.where((u == 0) | (g == 0), 0.0, g * u * slopes)
+    flat = (u == 0) | (g == 0) | ((not_z == 0) & (z == 0))
+    return values, np.where(flat, 0.0, g * u * slopes)
 
 
 def _product(coefficient: Any, value: Any) -> Any:

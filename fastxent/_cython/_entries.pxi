@@ -136,33 +136,41 @@ cdef inline void activations(What what, const real* x, Py_ssize_t n, real* y) no
             y[j] = (x[j] if x[j] < 0 else <real>0.0) - t
 
 
-cdef inline void costs(const real* x, const real* a, const real* b, Py_ssize_t n, real scale,
-                       bint both, bint slopes, real* loss, real* grad) noexcept nogil:
-    """Losses a log(1 + exp(x)) + b log(1 + exp(-x)) and their derivatives times scale.
+cdef inline void costs(const real* x, const real* a, const real* b, Py_ssize_t n, bint both,
+                       real* t, real* loss) noexcept nogil:
+    """Losses a log(1 + exp(x)) + b log(1 + exp(-x)), and t = exp(-|x|).
 
     Without both, a is 1 - b.  A term whose coefficient is 0 is absent.
     """
     cdef Py_ssize_t j
     cdef int32_t e
-    cdef real t, log, p, q, a_j, large, small, up, down
-    if real is float and HAS_ENTRY_FLOATS:
-        entry_floats(x, a, b, n, scale, both, slopes, loss, grad)
-        return
+    cdef real log, p, a_j, large, small, up, down
     for j in range(n):
         a_j = a[j] if both else 1 - b[j]
         large = b[j] if x[j] < 0 else a_j
         small = a_j if x[j] < 0 else b[j]
-        t = decay(x[j], &p, &e)
-        log = log1p_small(t)
+        t[j] = decay(x[j], &p, &e)
+        log = log1p_small(t[j])
         up = large * (magnitude(x[j]) + log)
         # A large coefficient meets the exponential before that underflows.
         down = lift(small * p, e) if both and magnitude(x[j]) > 40 else small * log
         loss[j] = (<real>0.0 if large == 0 else up) + (<real>0.0 if small == 0 else down)
-        if slopes:
-            q = <real>1.0 / (1 + t)
-            up = <real>0.0 if large == 0 else large * q
-            down = <real>0.0 if small == 0 else small * (t * q)
-            grad[j] = scale * (down - up if x[j] < 0 else up - down)
+
+
+cdef inline void slopes_of(const real* x, const real* a, const real* b, const real* t, Py_ssize_t n,
+                           bint both, real scale, real* grad) noexcept nogil:
+    """Derivatives of the same, times scale: a loop of its own, so that the losses' bits are the
+    same with and without it."""
+    cdef Py_ssize_t j
+    cdef real q, a_j, large, small, up, down
+    for j in range(n):
+        a_j = a[j] if both else 1 - b[j]
+        large = b[j] if x[j] < 0 else a_j
+        small = a_j if x[j] < 0 else b[j]
+        q = <real>1.0 / (1 + t[j])
+        up = <real>0.0 if large == 0 else large * q
+        down = <real>0.0 if small == 0 else small * (t[j] * q)
+        grad[j] = scale * (down - up if x[j] < 0 else up - down)
 
 
 cdef inline double log64(double p) noexcept nogil:
@@ -259,12 +267,21 @@ cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexce
     if t.what == PROBS:
         if real is double:
             costs_of_probs(x, a, b, whole, scale, &losses[0], &slopes[0])
-    elif a == NULL and not emit:
-        costs(x, b, b, whole, scale, False, False, &losses[0], &slopes[0])
+    elif real is float and HAS_ENTRY_FLOATS:
+        if a != NULL:
+            entry_floats(x, a, b, whole, scale, True, True, &losses[0], &slopes[0])
+        elif emit:
+            entry_floats(x, b, b, whole, scale, False, True, &losses[0], &slopes[0])
+        else:
+            entry_floats(x, b, b, whole, scale, False, False, &losses[0], &slopes[0])
     elif a == NULL:
-        costs(x, b, b, whole, scale, False, True, &losses[0], &slopes[0])
+        costs(x, b, b, whole, False, &extra[0], &losses[0])
+        if emit:
+            slopes_of(x, b, b, &extra[0], whole, False, scale, &slopes[0])
     else:
-        costs(x, a, b, whole, scale, True, True, &losses[0], &slopes[0])
+        costs(x, a, b, whole, True, &extra[0], &losses[0])
+        if emit:
+            slopes_of(x, a, b, &extra[0], whole, True, scale, &slopes[0])
 
     if t.g.data != NULL and emit:
         weights = gather(&t.g, t.inner, first, n, &extra[0])
@@ -273,6 +290,9 @@ cdef double span(Entries* t, Py_ssize_t first, Py_ssize_t n, real unused) noexce
     if t.scale == 0 and emit:
         for j in range(whole):
             slopes[j] = 0
+    if a != NULL and emit:      # absent comes before NaN
+        for j in range(whole):
+            slopes[j] = <real>0.0 if a[j] == 0 and b[j] == 0 else slopes[j]
     if t.loss.data != NULL:
         scatter(&t.loss, t.inner, first, n, &losses[0], False)
     if emit:

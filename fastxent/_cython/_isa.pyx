@@ -188,6 +188,11 @@ cdef inline double unbias(real unused) noexcept nogil:
     return scale_double(1023 - BIAS32 if sizeof(real) == 4 else 1023 - BIAS64)
 
 
+cdef inline double tiny(real unused) noexcept nogil:
+    """Below this a factor should not be multiplied by unbias."""
+    return 1e-15 if sizeof(real) == 4 else 1e-220
+
+
 cdef inline int native_kind(real unused) noexcept nogil:
     return KIND_F32 if sizeof(real) == 4 else KIND_F64
 
@@ -848,7 +853,8 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef real* d
     cdef char* to
     cdef const char* p
-    cdef real a, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef real a, first, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef double scale
     cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
         t.grad.kind == native_kind(unused))
     cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
@@ -858,10 +864,15 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
         for j in range(n):
             d[j] = nothing
     elif kept != NULL:
-        a = <real>(coef.g * coef.a * unbias(unused) * exp64(bases[b] - coef.m))
+        scale = coef.g * coef.a * exp64(bases[b] - coef.m)
+        # The terms' bias goes into the factor, unless a small weight would underflow with it.
+        first = <real>1.0
+        if -tiny(unused) < scale < tiny(unused):
+            first = <real>unbias(unused)
+        a = <real>(scale * (unbias(unused) if first == 1 else 1.0))
         x = kept + b * BLOCK
         for j in range(n):
-            d[j] = a * x[j]
+            d[j] = a * (first * x[j])
     else:
         x = load_logits(t, o, i, k, n, &bx[0])
         if t.op == LOG_SOFTMAX:

@@ -312,6 +312,8 @@ def span(t, first, n, like):
             slope = where(load(gs + k * size, like) == 0, zero, slope)
         if scale == 0:
             slope = splat(zero)
+        if both:  # absent comes before NaN
+            slope = where((a == 0) & (b == 0), zero, slope)
         store(slopes + k * size, slope)
         result = result + where(lanes_below(n - k), cast(loss, F64), 0.0)
     if has(t, LOSS):

@@ -465,6 +465,12 @@ def unbias(like):
 
 
 @inline
+def tiny(like):
+    """Below this a factor should not be multiplied by unbias."""
+    return 1e-15 if is_single(like) else 1e-220
+
+
+@inline
 def lowest(like, term):
     """Below this exp gives exactly 0."""
     return pick(like, -130.0, -880.0) if term else pick(like, -87.3, -708.0)
@@ -1024,10 +1030,16 @@ def emit_block(t, o, i, s, j, kept, bases, b, like):
         for k in range(0, n, LANES):
             put_group(d, k, n, splat(nothing), like)
     elif kept != 0:
-        factor = cast(g * a * unbias(like) * exp64(get(bases + 8 * b, F64) - m), like)
+        scale = g * a * exp64(get(bases + 8 * b, F64) - m)
+        # The terms' bias goes into the factor, unless a small weight would underflow with it.
+        first = 1.0
+        if abs(scale) < tiny(like):
+            first = unbias(like)
+        factor = cast(scale * (unbias(like) if first == 1.0 else 1.0), like)
+        narrow = cast(first, like)
         x = kept + b * BLOCK * size
         for k in range(0, n, LANES):
-            put_group(d, k, n, load(x + k * size, like) * factor, like)
+            put_group(d, k, n, (load(x + k * size, like) * narrow) * factor, like)
     else:
         buf = scratch(BLOCK_BYTES)
         x = load_logits(t, o, i, k0, n, buf, like)

@@ -5,7 +5,6 @@ the backend's kernels, which compute rows block by block on the pool.
 """
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -37,21 +36,6 @@ _STREAM_BYTES = 12 << 20
 _SCRATCH = 1 << 14
 _BOX = 1 << 13
 _TOGETHER = 8
-
-
-#: Room for the exponentials of a row (or of a few), so that its gradient need not compute
-#: them again: half a megabyte of floats, which stays in the second-level cache.
-_ROOM_BYTES = (1 << 19) + (1 << 14)
-_rooms = threading.local()
-
-
-def _room() -> Array:
-    """Return the calling thread's room."""
-    try:
-        return _rooms.room
-    except AttributeError:
-        _rooms.room = np.empty(_ROOM_BYTES, np.uint8)
-        return _rooms.room
 
 
 class _Fold(NamedTuple):
@@ -128,26 +112,23 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
         for k, fold in enumerate(folds)
     ]
     if blocks == 1 and len(jobs) == 1:
-        jobs[0](0, rows, 0, _room() if emit else None)
+        jobs[0](0, rows, 0, _threads.room() if emit else None)
         return total.tolist()
-    jobs = _sweep_blocks(jobs, rows, step, threads, _ROOM_BYTES if emit else 0)
-
-    def work(k: int) -> None:
-        k, block = divmod(k, blocks)
-        room = _room() if emit else None
-        jobs[k](block * step, min(rows, (block + 1) * step), block, room)
-
-    _threads.run(work, blocks * len(jobs), threads)
+    _run_blocks(jobs, rows, step, threads, emit)
     return total.tolist()
 
 
-def _sweep_blocks(
-    jobs: list[Any], rows: int, step: int, threads: int, room: int
-) -> list[Callable[..., None]]:
-    """Let a backend with threads of its own do all blocks at once on them; what it left."""
-    if threads == 1:
-        return jobs
-    return [j for j in jobs if not (hasattr(j, "sweep") and j.sweep(rows, step, threads, room))]
+def _run_blocks(jobs: list[Any], rows: int, step: int, threads: int, emit: bool = False) -> None:
+    """Run every job over all rows, in blocks: on the backend's own threads, or else on ours."""
+    if threads > 1 and hasattr(jobs[0], "sweep"):
+        jobs = jobs[0].sweep(jobs, rows, step, threads, _threads.room() if emit else None)
+
+    def work(k: int) -> None:
+        block, job = divmod(k, len(jobs))
+        room = _threads.room() if emit else None
+        jobs[job](block * step, min(rows, (block + 1) * step), block, room)
+
+    _threads.run(work, -(-rows // step) * len(jobs), threads)
 
 
 def _run_long(
@@ -160,10 +141,10 @@ def _run_long(
     stats = _scan(fold, bind, pieces, step, threads)
     total = np.zeros(-(-fold.rows // step))
     # Losses first: a gradient in place overwrites the logits they read.
-    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
+    _run_blocks([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
     if emit:
         jobs = [bind(fold, None, True, stats, FINISH, *p) for p in pieces]
-        _sweep(jobs, fold.rows, step, threads)
+        _run_blocks(jobs, fold.rows, step, threads)
     yield from total.tolist()
 
 
@@ -178,18 +159,8 @@ def _scan(
     x = fold.classed[0]
     parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
     jobs = [bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)]
-    _sweep(jobs, fold.rows, step, threads)
+    _run_blocks(jobs, fold.rows, step, threads)
     return merge(parts)
-
-
-def _sweep(jobs: list[Callable[..., None]], rows: int, step: int, threads: int) -> None:
-    """Run every job over all rows, in blocks."""
-
-    def work(k: int) -> None:
-        block, job = divmod(k, len(jobs))
-        jobs[job](block * step, min(rows, (block + 1) * step), block)
-
-    _threads.run(work, -(-rows // step) * len(jobs), threads)
 
 
 class Partial(NamedTuple):
@@ -276,7 +247,7 @@ def _run_chunks(fold: _Fold, bind: _Bind, threads: int, tick: Callable[[int], No
         stats = part if stats is None else merge(np.stack([stats, part]))
         tick((end - begin) * rows)
     total = np.zeros(-(-rows // _LABELS))
-    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
+    _run_blocks([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
     return float(sum(total.tolist()))
 
 
@@ -329,6 +300,10 @@ def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool
     """logsumexp, softmax or log_softmax along an axis."""
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
+    if chosen.front is not None and where is None:
+        plain = chosen.front.normalize(kind, x, axis, out, keepdims)
+        if plain is not None:
+            return plain
     threads = settings.threads or _threads.default_threads()
     x, value_type, array_type = _check.logits("x", x)
     axis = _check.axis("x", x, axis)
@@ -397,6 +372,17 @@ def loss(
     """Softmax cross entropy with index labels or with label distributions."""
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
+    if (
+        chosen.front is not None
+        and sample_weight is class_weight is ignore_index is where is upstream is None
+        and labels_grad_out is None
+    ):
+        plain = chosen.front.loss(
+            index, logits, labels, axis, label_smoothing, z_loss, reduction, out,
+            with_grad, grad_out,
+        )  # fmt: skip
+        if plain is not None:
+            return plain
     threads = settings.threads or _threads.default_threads()
 
     x, value_type, array_type = _check.logits("logits", logits)
@@ -550,7 +536,7 @@ def _label_pass(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
 
-    _threads.run(work, len(found), threads)
+    _threads.run(work, len(found), threads if y.size >= _PARALLEL else 1)
     return found
 
 
@@ -747,13 +733,7 @@ def _run_entries(
         for k, fold in enumerate(folds)
     ]
 
-    jobs = _sweep_blocks(jobs, each, _BLOCK, threads, 0)
-
-    def work(k: int) -> None:
-        k, block = divmod(k, blocks)
-        jobs[k](block * _BLOCK, min(each, (block + 1) * _BLOCK), block)
-
-    _threads.run(work, blocks * len(jobs), threads)
+    _run_blocks(jobs, each, _BLOCK, threads)
     return total.tolist()
 
 

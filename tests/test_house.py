@@ -23,6 +23,8 @@ FLOORS = {
     "_check": 1,
     "_npy": 2,
     "_threads": 1,
+    "_front": 2,
+    "_pool": 1,
     "_numpy": 2,
     "_cython": 2,
     "_numba": 2,

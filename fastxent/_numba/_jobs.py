@@ -111,11 +111,19 @@ class Job:
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
         self._kernel(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
 
-    def sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
-        """All blocks at once on Numba's threads, at most as many as it has; False if not now.
+    @staticmethod
+    def sweep(
+        jobs: "list[Job]", rows: int, step: int, threads: int, room: Array | None
+    ) -> "list[Job]":
+        """Compute all rows of all jobs on Numba's threads; the jobs that are left.
 
-        ``room`` is the number of bytes that each thread may use.
+        ``room`` tells how many bytes each thread may use.
         """
+        size = 0 if room is None else room.nbytes
+        return [job for job in jobs if not job._sweep(rows, step, threads, size)]
+
+    def _sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
+        """All blocks at once on Numba's threads, at most as many as it has; False if not now."""
         global _rooms
         if _forked or not _sweeping.acquire(blocking=False):
             return False

@@ -70,10 +70,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastxent"
 html_static_path = ["_static", "generated/static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_copy_source = False
-html_use_index = False  # the list of functions is one
+html_use_index = html_domain_indices = False  # the list of functions is one
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,

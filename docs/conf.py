@@ -85,7 +85,11 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     # Wide tables have the room to themselves.
-    "secondary_sidebar_items": {"**": ["page-toc"], "reference/special-values": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "reference/special-values": [],
+        "reference/errors": [],
+    },
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

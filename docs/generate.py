@@ -330,11 +330,11 @@ def sentences() -> str:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in ERRORS and node.args:
-                    text = words_of(node.args[0]).replace("**", "* *")
+            match node:
+                case ast.Call(func=ast.Name(id=kind), args=[sentence]) if kind in ERRORS:
+                    text = words_of(sentence).replace("**", "* *")
                     if "; got" in text or " must " in text:
-                        found[text] = node.func.id
+                        found[text] = kind
     lines = sorted(([f"`{kind}`", text] for text, kind in found.items()), key=lambda x: x[::-1])
     return table(["Error", "Sentence"], lines)
 

@@ -24,6 +24,7 @@ Contenders that are not installed are left out, and named.
 import argparse
 import contextlib
 import ctypes
+import datetime
 import functools
 import importlib
 import json
@@ -628,6 +629,7 @@ def judge(result: dict, word: str, mode: str) -> dict:
         "median": result["times"][key]["median"],
         "best peer": best,
         "ratios": ratios,
+        "targets": targets,
         "verdict": reached + ("~" if near else ""),
         "misses": misses,
     }
@@ -655,6 +657,51 @@ def noise_of(result: dict) -> float:
             first = result["times"][key.removesuffix("|again")]
             return abs(ratio(again["rounds"], first["rounds"]) - 1)
     return 0.0
+
+
+def summary(gathered: dict) -> dict:
+    """The figures that a reader wants, few enough to be kept with the sources."""
+
+    def short(value: float) -> float:
+        return float(f"{value:.3g}")
+
+    rows = []
+    for result in gathered["rows"]:
+        ours = []
+        for key in result["times"]:
+            if key.startswith(("peer|", "limit|")) or key.count("|") != 1:
+                continue
+            word, mode = key.split("|")
+            judged = judge(result, word, mode)
+            ours.append(
+                {
+                    "word": word,
+                    "mode": mode,
+                    "ms": short(judged["minimum"] * 1e3),
+                    "ratios": {k: short(v) for k, v in judged["ratios"].items()},
+                    "best peer": judged["best peer"],
+                    "targets": judged["targets"],
+                    "verdict": judged["verdict"],
+                }
+            )
+        limit = limit_rounds(result)
+        rows.append(
+            {
+                "row": result["row"],
+                "threads": result["threads"],
+                "limit": limit and {"kind": limit[0], "ms": short(min(limit[1]) * 1e3)},
+                "peers": {
+                    key.split("|")[1]: short(timed["minimum"] * 1e3)
+                    for key, timed in result["times"].items()
+                    if key.startswith("peer|")
+                },
+                "noise": short(noise_of(result)),
+                "others": short(result["others"]),
+                "ours": ours,
+            }
+        )
+    kept = ("machine", "date", "python", "versions")
+    return {name: gathered[name] for name in kept} | {"rows": rows}
 
 
 def milliseconds(seconds: float) -> str:
@@ -733,6 +780,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
     parser.add_argument("--json", default="", help="write every figure to this file")
+    parser.add_argument("--add", action="store_true", help="keep that file's other rows")
+    parser.add_argument("--summary", default="", help="write what the documentation shows")
+    parser.add_argument("--machine", default="", help="what to call this machine in it")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -764,10 +814,17 @@ def main() -> None:
                 part = json.loads(target.read_text())
                 gathered["rows"] += part["rows"]
                 gathered["versions"] |= part["versions"]
+    if options.add and Path(options.json).exists():
+        kept = json.loads(Path(options.json).read_text())
+        found = {result["row"] for result in gathered["rows"]}
+        gathered["rows"] += [result for result in kept["rows"] if result["row"] not in found]
+        gathered["versions"] = kept["versions"] | gathered["versions"]
     order = {row.name: position for position, row in enumerate(ROWS)}
     gathered["rows"].sort(key=lambda result: order[result["row"]])
+    machine = f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors"
     gathered |= {
-        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors",
+        "machine": options.machine or machine,
+        "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "load before": load,
     }
@@ -777,6 +834,8 @@ def main() -> None:
     print(f"\n{time.perf_counter() - started:.0f} s")
     if options.json:
         Path(options.json).write_text(json.dumps(gathered, indent=1))
+    if options.summary:
+        Path(options.summary).write_text(json.dumps(summary(gathered), indent=1) + "\n")
 
 
 def _bound_to(threads: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _backends, _check, _config, _threads
+from . import _backends, _check, _choices, _config, _threads
 from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
@@ -25,12 +25,6 @@ _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
-
-#: Elements below which a call is serial: waking a thread costs as much as computing these.
-_PARALLEL = 1 << 18
-
-#: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
-_STREAM_BYTES = 12 << 20
 
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
@@ -97,7 +91,7 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     x = folds[0].classed[0]
     rows, num_classes = folds[0].rows, x.shape[1]
     contiguous = x.strides[1] == x.itemsize
-    if rows * num_classes * len(folds) < _PARALLEL:
+    if rows * num_classes * len(folds) < _choices.PARALLEL:
         threads = 1
     if num_classes > _LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
@@ -293,7 +287,7 @@ def _hits(fold: _Fold, ignore: int | None, threads: int) -> int:
 
 def _streams(a: Array | None, x: Array) -> bool:
     """Tell whether an array of the logits' shape should be written past the cache."""
-    return a is not None and a.nbytes >= _STREAM_BYTES and not np.may_share_memory(a, x)
+    return a is not None and a.nbytes >= _choices.STREAM_BYTES and not np.may_share_memory(a, x)
 
 
 def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool = False) -> Any:
@@ -536,7 +530,7 @@ def _label_pass(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
 
-    _threads.run(work, len(found), threads if y.size >= _PARALLEL else 1)
+    _threads.run(work, len(found), threads if y.size >= _choices.PARALLEL else 1)
     return found
 
 
@@ -657,7 +651,7 @@ def picked(
             with np.errstate(all="ignore"):
                 found[k] = _pick(fold, rows, w, ignore, scale, None if g is None else fold.plain[1])
 
-        _threads.run(work, len(found), threads if x.size >= _PARALLEL else 1)
+        _threads.run(work, len(found), threads if x.size >= _choices.PARALLEL else 1)
         sums += found
     result = _result(losses, sums, denominator, value_type, given)
     return (result, grad) if with_grad else result
@@ -722,7 +716,7 @@ def _run_entries(
 ) -> list[float]:
     """Run the kernel over all entries; the sums of the losses of the blocks, in order."""
     size = arrays[0].size
-    if size < _PARALLEL:
+    if size < _choices.PARALLEL:
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)

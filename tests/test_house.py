@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(fx.__file__).parent
 
 #: A file imports only from floors below its own.
 FLOORS = {
+    "_choices": 0,
     "_config": 0,
     "_spec": 0,
     "_version": 0,

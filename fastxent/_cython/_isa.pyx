@@ -32,6 +32,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
+from .._choices import SMALL_CLASSES
 from .._pool import RUN
 
 cdef extern from "_elements.h" nogil:
@@ -111,7 +112,6 @@ cdef enum:
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
-    SMALL = 32          # up to this many contiguous classes go by tiles
 
 cdef enum Phase:
     ALL, SCAN, FINISH
@@ -627,6 +627,9 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
         stream_fence()
     if t.total != NULL:
         t.total[block] = total
+
+
+cdef Py_ssize_t SMALL = SMALL_CLASSES
 
 
 cdef bint by_tiles(Task* t, Py_ssize_t itemsize) noexcept nogil:

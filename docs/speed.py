@@ -59,7 +59,9 @@ def main_table() -> str:
             cells = [", ".join(target(a, t[k]) for a, *t in targets) for k in (0, 1)]
             verdict = ours["verdict"] if targets else ""
             lines.append(
-                line(name, ms(ours["ms"]), beside, reached(ours["ratios"], targets), *cells, verdict)
+                line(
+                    name, ms(ours["ms"]), beside, reached(ours["ratios"], targets), *cells, verdict
+                )
             )
     header = ["Workload", "fastxent", "best peer", "measured", "*must*", "*aim*", "reached"]
     return table(header, lines)
@@ -121,10 +123,23 @@ def machine() -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     noise = sorted(row["noise"] for row in found["rows"])
     return (
-        f"Machine: {found['machine']}. Date: {found['date']}. Python {found['python']}; {versions}. "
-        f"The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median of "
+        f"Machine: {found['machine']}. Date: {found['date']}. Python {found['python']}; {versions}."
+        f" The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median of "
         f"the rows; at most {noise[-1]:.1%}).\n"
     )
+
+
+def growth(figure: Any, kind: str, column: int, name: str) -> None:
+    """Draw nanoseconds per logit against a column of ``scaling.json``."""
+    axes = figure.subplots()
+    for threads, style in ((1, "-"), (2, "--")):
+        found = [m for m in load("scaling")[kind] if m[3] == threads]
+        for k, what in enumerate(("forward", "with gradient")):
+            label = f"{what}, {threads} thread{'s' * (threads > 1)}"
+            sizes, times = zip(*((m[column], m[4]) for m in found[k::2]))
+            axes.loglog(sizes, times, style, color=f"C{k}", label=label)
+    axes.set(xlabel=name, ylabel="nanoseconds per logit")
+    axes.legend()
 
 
 def tables() -> dict[str, str]:

@@ -1,10 +1,6 @@
 """Times beside the peers', as ``asv_bench/compare.py`` measured them."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import speed  # noqa: E402 - the documentation's
+import speed
 
 SIZE = 7.2, 6.4
 ALT = (

@@ -124,8 +124,8 @@ def machine() -> str:
     noise = sorted(row["noise"] for row in found["rows"])
     return (
         f"Machine: {found['machine']}. Date: {found['date']}. Python {found['python']}; {versions}."
-        f" The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median of "
-        f"the rows; at most {noise[-1]:.1%}).\n"
+        f" The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median "
+        f"of the rows; at most {noise[-1]:.1%}).\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Time per logit against the number of rows of 100 classes, as ``asv_bench/scaling.py`` measured it."""
+"""Time per logit against the number of rows, as ``asv_bench/scaling.py`` measured it."""
 
 import speed
 

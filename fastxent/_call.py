@@ -18,7 +18,9 @@ Array = np.ndarray[Any, Any]
 
 # The partition depends on the shape (and on where the classes lie) only, never on the
 # number of threads: the sums have the same bits for any of them.
-_BLOCK = 1 << 18  # elements per block of rows: some 50 microseconds
+_BLOCK = 1 << 18  # elements per block of rows, at most: some 50 microseconds
+_BLOCKS = 16  # cut a parallel call in as many, or threads would wait for the last one
+_LEAST = 1 << 15  # but into blocks that are worth handing out
 _LABELS = 1 << 14  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
@@ -96,8 +98,8 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     if num_classes > _LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
 
-    step = max(1, _BLOCK // num_classes, min(8, rows // 64))
-    if step >= _TILE or not contiguous:
+    step = max(1, _block(rows * num_classes * len(folds)) // num_classes, min(8, rows // 64))
+    if step < rows and (step >= _TILE or not contiguous):
         step = max(_TILE, step - step % _TILE)
     blocks = -(-rows // step)
     total = np.zeros(blocks * len(folds))
@@ -110,6 +112,13 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
         return total.tolist()
     _run_blocks(jobs, rows, step, threads, emit)
     return total.tolist()
+
+
+def _block(size: int) -> int:
+    """Elements per block of a call on so many."""
+    if size < _choices.PARALLEL:
+        return size
+    return min(_BLOCK, max(_LEAST, size // _BLOCKS))
 
 
 def _run_blocks(jobs: list[Any], rows: int, step: int, threads: int, emit: bool = False) -> None:
@@ -720,14 +729,15 @@ def _run_entries(
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)
-    blocks = -(-each // _BLOCK)
+    step = _block(size)
+    blocks = -(-each // step)
     total = np.zeros(blocks * len(folds))
     jobs = [
         bind(*fold, total[k * blocks : (k + 1) * blocks] if sums else None)
         for k, fold in enumerate(folds)
     ]
 
-    _run_blocks(jobs, each, _BLOCK, threads)
+    _run_blocks(jobs, each, step, threads)
     return total.tolist()
 
 

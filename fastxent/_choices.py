@@ -11,8 +11,9 @@ MEASURED = "2026-11-25", "2-core Sapphire Rapids"
 #: vector; longer ones each by itself, with classes in the lanes.
 SMALL_CLASSES = 32
 
-#: Elements from which a call is parallel: waking a helper costs as much as computing these.
-PARALLEL = 1 << 18
+#: Elements from which a call is parallel, and goes through the general path: waking a helper
+#: and frames of Python cost as much as computing these.
+PARALLEL = 1 << 17
 
 #: Bytes from which an output goes past the cache; a smaller one is still in it for the reader.
 STREAM_BYTES = 12 << 20

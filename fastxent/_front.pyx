@@ -21,7 +21,7 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 import numpy
 
-from . import _threads
+from . import _choices, _threads
 from ._spec import REDUCTIONS
 
 cdef extern from "_direct.h" nogil:
@@ -43,8 +43,8 @@ cdef extern from "_direct.h" nogil:
     ctypedef void (*fx_direct_run)(fx_direct*) noexcept nogil
     const char* FX_DIRECT
 
-cdef enum:
-    MOST = 1 << 17      # elements: one block of the general path whatever the shape
+#: Elements below which the general path is serial, and has one block whatever the shape.
+cdef Py_ssize_t LIMIT = _choices.PARALLEL
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
@@ -94,7 +94,7 @@ cdef class Call:
         self.task.bytes = b.itemsize
         self.task.classes = b.shape[b.ndim - 1]
         self.task.scale = 1.0
-        if not 0 < b.len <= MOST * b.itemsize:
+        if not 0 < b.len < LIMIT * b.itemsize:
             return False
         self.task.rows = b.len // (b.itemsize * self.task.classes)
         return True

@@ -63,7 +63,10 @@ def both(paths, function, *arguments, **options):
     a, b = (r if isinstance(r, tuple) else (r,) for r in (general, plain))
     assert [type(v) for v in a] == [type(v) for v in b]
     assert [(v.shape, v.dtype) for v in a] == [(v.shape, v.dtype) for v in b]
-    assert [v.tobytes() for v in a] == [v.tobytes() for v in b]
+    for v, w in zip(a, b):
+        # A NaN's sign is left to the processor.
+        np.testing.assert_array_equal(v, w)
+        assert (np.signbit(v) == np.signbit(w))[~np.isnan(v)].all()
     return answered
 
 
@@ -76,8 +79,9 @@ def test_the_same_bits(paths, fname, shape, dtype):
     if not SPECS[fname].is_loss:
         assert both(paths, cases.function(fname), x)
         return
-    y = cases.labels_for(fname, x)
-    y = y.astype(dtype) if SPECS[fname].family == "dense" else y
+    dense = SPECS[fname].family == "dense"
+    y = cases.labels_for(fname, x.reshape(-1, shape[-1]))
+    y = y.reshape(shape).astype(dtype) if dense else y.reshape(shape[:-1])
     for reduction in REDUCTIONS:
         assert both(paths, cases.function(fname), x, y, reduction=reduction)
         assert both(paths, cases.with_grad(fname), x, y, reduction=reduction)
@@ -162,8 +166,9 @@ def outcome(paths, front, function, *arguments, **options):
     try:
         result, answered = paths(front, function, *arguments, **options)
     except (TypeError, ValueError, IndexError) as error:
-        return type(error), str(error), False
-    return type(result), np.asarray(result).tobytes(), answered
+        return (type(error), str(error)), False
+    parts = result if isinstance(result, tuple) else (result,)
+    return [(type(part), np.asarray(part).tobytes()) for part in parts], answered
 
 
 @pytest.mark.parametrize("case", LEFT)
@@ -174,7 +179,7 @@ def test_left_to_the_general_path(paths, case):
     general = outcome(paths, False, loss, *arguments, **options)
     plain = outcome(paths, True, loss, *arguments, **options)
     assert plain == general
-    assert not plain[2]
+    assert not plain[1]
 
 
 @pytest.mark.parametrize("case", LEFT_GRADIENTS)
@@ -185,7 +190,7 @@ def test_gradients_left_to_the_general_path(paths, case):
     general = outcome(paths, False, loss, x, Y, **options)
     plain = outcome(paths, True, loss, x, Y, **options)
     assert plain == general
-    assert not plain[2]
+    assert not plain[1]
 
 
 def test_families_are_all_here():

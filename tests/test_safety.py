@@ -322,6 +322,37 @@ def test_ctrl_c_ends_a_long_call(call, threads, word):
 
 
 @posix
+@pytest.mark.skipif(not BEST.startswith("cython"), reason="of the compiled kernels' threads")
+def test_a_signal_handler_that_forks():
+    """The child has the handler's call behind it and no helper: an error, no half result."""
+    out = fine(
+        f"""
+        import os, signal, warnings
+        import numpy as np
+        import fastxent as fx
+        warnings.simplefilter("ignore", DeprecationWarning)
+        children = []
+        def handler(*_):
+            children.append(os.fork())
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        x = np.broadcast_to(np.float32([[1, 2] * 2000]), (500_000, 4000))
+        with fx.config(backend={BEST!r}, threads=2):
+            try:
+                total = fx.sparse_softmax_cross_entropy(
+                    x, np.broadcast_to(1, 500_000), reduction="mean")
+            except RuntimeError as error:
+                os._exit(7 if "forked" in str(error) else 8)
+            if children == [0]:
+                os._exit(9)
+        assert abs(total - np.log(1000 * 2 * (1 + np.exp(-1)))) < 1e-3, total
+        print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+        """
+    )
+    assert out == "7"
+
+
+@posix
 def test_ctrl_c_in_another_process_group():
     """As a terminal sends it: the process ends with the status of SIGINT."""
     code = "import numpy as np, fastxent as fx; print('go', flush=True); " + LONG_CALLS["rows"]

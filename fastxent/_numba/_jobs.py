@@ -120,6 +120,8 @@ class Job:
 
         ``room`` tells how many bytes each thread may use.
         """
+        if rows <= step:  # pieces of long rows, a block each: they run side by side elsewhere
+            return jobs
         size = 0 if room is None else room.nbytes
         return [job for job in jobs if not job._sweep(rows, step, threads, size)]
 

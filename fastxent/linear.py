@@ -1,0 +1,478 @@
+"""Cross entropy of a linear layer, whose logits are never held as a whole.
+
+The logits of some rows and some classes (a tile) fit into a small buffer: a product by
+BLAS, on BLAS's own threads, and then the kernels in place, on ours; never both at once.
+Where a tile does not hold whole rows, the statistics of the tiles are merged, and the
+gradient makes the logits of all tiles but the last a second time.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _call, _check
+
+__all__ = ["LinearGradients", "linear_cross_entropy", "linear_cross_entropy_with_grad"]
+
+Array = np.ndarray[Any, Any]
+
+#: Share of the logits' bytes that a call may take, and its limits.
+_SHARE, _LEAST, _MOST = 0.05, 16_000_000, 64_000_000
+
+#: Rows from which on whole rows are worth it: with fewer, reading the weight again for
+#: each few rows costs more than making the logits twice.
+_FEW_ROWS = 384
+
+#: Rows of a tile that does not hold all classes: both its sides are long.
+_MANY_ROWS = 2048
+
+#: Elements between the rows of the buffer, beyond their own: the column of a label that is
+#: not in the tile, and no two rows in the same lines of a cache.
+_PAD = 16
+
+
+class LinearGradients(NamedTuple):
+    """Gradients of a linear cross entropy, each with the shape and dtype of its array."""
+
+    inputs: Any  # None for sparse inputs
+    weight: Any
+    bias: Any  # None without a bias
+
+
+def linear_cross_entropy(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "none",
+) -> Any:
+    return _linear(
+        inputs, weight, labels, bias, sample_weight, class_weight, ignore_index,
+        label_smoothing, z_loss, reduction,
+    )  # fmt: skip
+
+
+def linear_cross_entropy_with_grad(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: str = "none",
+    upstream: Any = None,
+    grad_out: Any = None,
+) -> tuple[Any, LinearGradients]:
+    return _linear(
+        inputs, weight, labels, bias, sample_weight, class_weight, ignore_index,
+        label_smoothing, z_loss, reduction, True, upstream, grad_out,
+    )  # fmt: skip
+
+
+class _Problem(NamedTuple):
+    """What counts of a call: checked, flat, without the rows that are absent."""
+
+    x: Any  # (rows, D): an array or a CSR matrix, all rows
+    rows: Array | None  # those of x that count; None for all
+    weight: Array
+    bias: Array | None
+    y: Array
+    u: Array | None
+    g: Array | None
+    w: Array | None
+    e: float
+    t: float
+    scale: float
+    dtype: np.dtype[Any]  # in which all is computed
+
+
+def _linear(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    bias: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    reduction: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+    grad_out: Any = None,
+) -> Any:
+    x, weight, bias, dtype = _check.linear(inputs, weight, bias)
+    sparse = _check.is_sparse(x)
+    shape, num_classes = x.shape[:-1], weight.shape[0]
+    y = _check.index_labels(labels, x, len(shape), "inputs")
+    u = _check.broadcast("sample_weight", sample_weight, shape, "losses")
+    w = _check.class_weight(class_weight, num_classes)
+    ignore = _check.ignore_index(ignore_index, y.dtype)
+    e = _check.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    t = _check.finite("z_loss", z_loss)
+    reduction = _check.reduction(reduction)
+    none = reduction == "none"
+    g = _check.upstream(upstream, shape if none else ())
+    given = _check.linear_outputs(grad_out, x, weight, bias)
+    _check.apart(
+        {f"grad_out.{name}": a for name, a in zip(LinearGradients._fields, given)},
+        {"inputs": None if sparse else x, "weight": weight, "bias": bias, "labels": y,
+         "sample_weight": u, "class_weight": w, "upstream": g},
+        None,
+    )  # fmt: skip
+    denominator = _call.check_labels(y, u, w, ignore, num_classes, reduction)
+
+    slope = 1.0
+    if g is not None and not none:  # one number for all rows
+        slope, g = float(g), None
+    scale = slope / denominator if denominator else 0.0
+    y, u, g = (a if a is None else a.reshape(-1) for a in (y, u, g))
+    count = y.size
+    rows = _present(y, u, w, ignore, e, t)
+    if rows is not None:
+        y, u, g = (a if a is None else a[rows] for a in (y, u, g))
+    losses = np.empty(y.size, dtype) if none else None
+    loss = _Loss(y, u, g, w, e, t, scale, losses)
+    layer = _Layer(x if sparse else x.reshape(-1, x.shape[-1]), rows, weight, bias, dtype)
+    grads = None
+    if with_grad:
+        arrays = (None if sparse else x, weight, bias)
+        grads = LinearGradients(
+            *(
+                np.empty(a.shape, _check.gradient_types(a.dtype)[0])
+                if out is None and a is not None
+                else out
+                for a, out in zip(arrays, given)
+            )
+        )
+    with np.errstate(all="ignore"):
+        sums = _run(layer, loss, grads)
+    if none:
+        if rows is not None:
+            losses = np.zeros(count, dtype)
+            losses[rows] = loss.losses
+        losses = losses.reshape(shape)
+    result = _call.reduced(losses, sums, denominator, dtype)
+    return (result, grads) if with_grad else result
+
+
+def _present(
+    y: Array, u: Array | None, w: Array | None, ignore: int | None, e: float, t: float
+) -> Array | None:
+    """The rows that count; None if all do."""
+    counts = np.ones(y.size, bool) if u is None else u != 0
+    if ignore is not None:
+        counts &= y != ignore
+    if t == 0 and (e == 0 or (w is not None and not w.any())):
+        if w is not None:
+            counts[counts] = w[y[counts]] != 0
+    return None if counts.all() else np.flatnonzero(counts)
+
+
+class _Loss(NamedTuple):
+    """What the loss of a row is made of, for the rows that count."""
+
+    y: Array
+    u: Array | None
+    g: Array | None  # upstream
+    w: Array | None
+    e: float
+    t: float
+    scale: float
+    losses: Array | None
+
+    def part(self, rows: slice) -> "_Loss":
+        """The same of some rows."""
+        y, u, g, losses = (
+            a if a is None else a[rows] for a in (self.y, self.u, self.g, self.losses)
+        )
+        return self._replace(y=y, u=u, g=g, losses=losses)
+
+
+class _Layer(NamedTuple):
+    """Where the logits come from."""
+
+    x: Any  # (rows, D), dense or sparse
+    rows: Array | None  # those of x that count; None for all
+    weight: Array
+    bias: Array | None
+    dtype: np.dtype[Any]  # to compute in
+
+    def features(self, part: slice) -> Any:
+        """Inputs of some of the rows that count, as products take them."""
+        x = self.x[part if self.rows is None else self.rows[part]]
+        return x.astype(self.dtype, copy=False) if _check.is_sparse(x) else _plain(x, self.dtype)
+
+    def logits(self, x: Any, begin: int, end: int, buffer: Array) -> Array:
+        """Logits of some rows and classes, in the buffer."""
+        z = buffer[: x.shape[0], : end - begin]
+        weight = self.weight[begin:end]
+        if _check.is_sparse(x):
+            z[...] = x @ np.ascontiguousarray(weight.T, self.dtype)
+        else:
+            np.matmul(x, _plain(weight, self.dtype).T, out=z)
+        if self.bias is not None:
+            _call.add_outer(z, None, self.bias[begin:end].astype(self.dtype))
+        return z
+
+
+def _is_plain(a: Array, dtype: np.dtype[Any]) -> bool:
+    """Does BLAS take a matrix as it is."""
+    size = a.itemsize
+
+    def rows(a: Array) -> bool:
+        step = a.strides[0]
+        return a.strides[1] == size and step % size == 0 and step >= size * max(1, a.shape[1])
+
+    return a.dtype == dtype and a.flags.aligned and (rows(a) or rows(a.T))
+
+
+def _plain(a: Array, dtype: np.dtype[Any]) -> Array:
+    return a if _is_plain(a, dtype) else np.ascontiguousarray(a, dtype)
+
+
+class _Sums:
+    """The gradients, put together from tiles."""
+
+    def __init__(self, grads: LinearGradients, layer: _Layer) -> None:
+        self.layer, self.grads = layer, grads
+        self.inputs = None  # the gradient as rows of D
+        if grads.inputs is not None:
+            self.inputs = grads.inputs.reshape(layer.x.shape)
+        self.bias = None if layer.bias is None else np.zeros(len(layer.bias))
+        # Rows that come in place, one after the other, need no array of their own.
+        self.in_place = (
+            self.inputs is not None
+            and layer.rows is None
+            and np.may_share_memory(self.inputs, grads.inputs)
+            and _is_plain(self.inputs, layer.dtype)
+        )
+
+    @property
+    def narrow(self) -> bool:
+        """May the gradient to the weight not be summed in place."""
+        return self.grads.weight.dtype != self.layer.dtype
+
+    def open(self, part: slice, x: Any, loss: _Loss) -> None:
+        """Begin with some rows."""
+        self.part, self.x = part, x
+        self.flat = None if loss.g is None else loss.g == 0
+        if self.flat is not None and self.flat.any():  # 0 x NaN is 0
+            self.x = _without(x, self.flat)
+        self.first = True
+        if self.inputs is not None:
+            self.sum = self.inputs[part] if self.in_place else np.empty(x.shape, x.dtype)
+
+    def add(self, z: Array, begin: int, end: int) -> None:
+        """Add what the gradient to the logits of some classes contributes."""
+        layer = self.layer
+        if self.inputs is not None:
+            weight = _plain(layer.weight[begin:end], layer.dtype)
+            if self.first:
+                np.matmul(z, weight, out=self.sum)
+            else:
+                np.add(self.sum, z @ weight, out=self.sum)
+        self.first = False
+        into = self.grads.weight[begin:end]
+        if _check.is_sparse(self.x):
+            product = (self.x.T @ z).T
+        elif self.part.start == 0 and _is_plain(into, layer.dtype):
+            product = np.matmul(z.T, self.x, out=into)
+        else:
+            product = z.T @ self.x
+        if self.part.start != 0:
+            into += product
+        elif product is not into:
+            into[...] = product
+        if self.bias is not None:
+            self.bias[begin:end] += _call.sum_columns(z)
+
+    def close(self) -> None:
+        """Finish these rows."""
+        if self.inputs is not None:
+            if self.flat is not None:
+                self.sum[self.flat] = 0
+            if not self.in_place:
+                rows = self.part if self.layer.rows is None else self.layer.rows[self.part]
+                self.inputs[rows] = self.sum
+
+    def finish(self) -> None:
+        """Write what is not in the given arrays yet."""
+        if self.bias is not None:
+            self.grads.bias[...] = self.bias.astype(self.layer.dtype)
+        if self.inputs is not None and not np.may_share_memory(self.inputs, self.grads.inputs):
+            self.grads.inputs[...] = self.inputs.reshape(self.grads.inputs.shape)
+
+
+def _without(x: Any, rows: Array) -> Any:
+    """A copy of inputs, 0 in some rows."""
+    x = x.copy()
+    if _check.is_sparse(x):
+        x.data[np.repeat(rows, np.diff(x.indptr))] = 0
+    else:
+        x[rows] = 0
+    return x
+
+
+def _tile(count: int, layer: _Layer, loss: _Loss, sums: _Sums | None) -> tuple[int, int]:
+    """Rows and classes of a tile: what it and all temporary arrays take fits into the budget."""
+    size, (classes, features) = layer.dtype.itemsize, layer.weight.shape
+    budget = int(min(max(_SHARE * count * classes * size, _LEAST), _MOST)) // size
+    sparse = _check.is_sparse(layer.x)
+    # Arrays beside the logits: per row of the tile, and per class.
+    logits, per_row, per_class = 1, 0, 0
+    if sparse:
+        logits, per_class = 2, 1  # SciPy's product, and the transposed weight
+    else:
+        per_row += layer.rows is not None or not _is_plain(layer.x, layer.dtype)
+        per_class += not _is_plain(layer.weight, layer.dtype)
+    if sums is not None:
+        if sums.bias is not None:
+            budget -= 8 * classes // size
+        if not sparse:
+            per_row += 1 + (not sums.in_place) + (loss.g is not None)  # the product; the sum
+        in_place = not sparse and _is_plain(sums.grads.weight, layer.dtype)
+        per_class += not in_place
+    else:
+        in_place = True
+
+    def whole(per_class: int) -> int:
+        room = budget - per_class * classes * features
+        return room // (logits * (classes + _PAD) + per_row * features)
+
+    rows = whole(per_class)
+    if rows >= count:
+        return count, classes
+    one = sums is not None and sums.narrow  # sums of several tiles need more digits
+    rows = whole(per_class + (sums is not None and in_place))
+    many = min(count, _MANY_ROWS, max(1, budget // (2 * per_row * features + 1)))
+    if rows >= min(_FEW_ROWS, many) and not one:
+        return rows, classes
+    if one:
+        many = count
+    per_class += sums is not None and in_place and many < count
+    width = (budget - many * per_row * features) // (logits * many + per_class * features)
+    return many, min(classes, max(1, width - _PAD))
+
+
+def _run(layer: _Layer, loss: _Loss, grads: LinearGradients | None) -> list[float]:
+    """The losses, the sums of them that make up the total, and the gradients."""
+    count, classes = len(loss.y), len(layer.weight)
+    sums = None
+    if grads is not None:
+        sums = _Sums(grads, layer)
+        if layer.rows is not None or count == 0 or loss.scale == 0:
+            for a in (sums.inputs, grads.weight):
+                if a is not None:
+                    a[...] = 0
+        if loss.scale == 0:
+            sums.finish()
+            sums = None
+    rows, width = _tile(count, layer, loss, sums)
+    buffer = np.zeros((rows, width + _PAD), layer.dtype)
+    total: list[float] = []
+    for first in range(0, count, rows):
+        part = slice(first, min(first + rows, count))
+        x, own = layer.features(part), loss.part(part)
+        if sums is not None:
+            sums.open(part, x, own)
+        tiles = _whole if width == classes else _pieces
+        total += tiles(layer, own, x, buffer, sums)
+        if sums is not None:
+            sums.close()
+    if sums is not None:
+        sums.finish()
+    return total
+
+
+def _whole(layer: _Layer, loss: _Loss, x: Any, buffer: Array, sums: _Sums | None) -> list[float]:
+    """Rows with all their classes at once."""
+    classes = len(layer.weight)
+    z = layer.logits(x, 0, classes, buffer)
+    total = _call.index_rows(
+        z, loss.y, loss.u, loss.g, loss.w, loss.e, loss.t, loss.scale, loss.losses,
+        sums is not None,
+    )  # fmt: skip
+    if sums is not None:
+        sums.add(z, 0, classes)
+    return total
+
+
+def _pieces(layer: _Layer, loss: _Loss, x: Any, buffer: Array, sums: _Sums | None) -> list[float]:
+    """Some classes of all rows after some others."""
+    classes, width = len(layer.weight), buffer.shape[1] - _PAD
+    y = loss.y.astype(np.intp)
+    at_label = np.empty(len(y), layer.dtype)
+    stats = None
+    for begin, end in _spans(classes, width):
+        z = layer.logits(x, begin, end, buffer)
+        here = np.flatnonzero((begin <= y) & (y < end))
+        at_label[here] = z[here, y[here] - begin]
+        w = None if loss.w is None else loss.w[begin:end]
+        stats = _call.scan_rows(z, w, loss.e, stats)
+    total = _call.finish_rows(
+        at_label, loss.y, loss.u, loss.w, loss.e, loss.t, loss.losses, stats, classes
+    )
+    if sums is None:
+        return total
+    slopes = _slopes(loss, stats, at_label.astype(np.float64), classes)
+    for begin, end in reversed(_spans(classes, width)):
+        if end < classes:  # the logits of the last ones are there
+            layer.logits(x, begin, end, buffer)
+        z = buffer[: len(y), : end - begin]
+        _call.softmax_rows(buffer[: len(y), : end - begin + 1], slopes.all, stats)
+        if loss.e:
+            w = None if loss.w is None else loss.w[begin:end].astype(np.float64)
+            _call.add_outer(z, slopes.smooth, w)
+        here = np.flatnonzero((begin <= y) & (y < end))
+        z[here, y[here] - begin] = slopes.label[here]
+        sums.add(z, begin, end)
+    return total
+
+
+def _spans(classes: int, width: int) -> list[tuple[int, int]]:
+    """Pieces of the classes; a shorter one comes first, for the last is kept."""
+    ends = range(classes, 0, -width)
+    return [(max(0, end - width), end) for end in reversed(ends)]
+
+
+class _Slopes(NamedTuple):
+    """The gradient of a row: ``all`` p_k + ``smooth`` w_k, but ``label`` at the label."""
+
+    all: Array
+    smooth: Array
+    label: Array
+
+
+def _slopes(loss: _Loss, stats: Array, at_label: Array, classes: int) -> _Slopes:
+    m, rest, weight = stats[:, 0], stats[:, 1], stats[:, 2]
+    lse = m + np.log1p(rest)
+    wy = 1.0 if loss.w is None else loss.w[loss.y].astype(np.float64)
+    hard, share = (1 - loss.e) * wy, loss.e / classes
+    others = np.full(len(m), 2 * loss.t) * lse if loss.t else np.zeros(len(m))
+    if loss.e:
+        others += share * weight
+    d = m - at_label
+    near = np.exp(-d)
+    not_label = np.where(d == 0, rest, 1 + rest - near) / (1 + rest)
+    label = others * (near / (1 + rest)) - share * wy - hard * not_label
+    g = np.full(len(m), loss.scale)
+    if loss.g is not None:
+        g = g * loss.g
+    flat = g == 0
+    if loss.u is not None:
+        g = g * loss.u
+    broken = ~np.isfinite(lse)
+    parts = (hard + others, -share * np.ones(len(m)), label)
+    return _Slopes(*(np.where(flat, 0.0, np.where(broken, np.nan, g * a)) for a in parts))

@@ -33,11 +33,32 @@ _PAD = 16
 
 
 class LinearGradients(NamedTuple):
-    """Gradients of a linear cross entropy, each with the shape and dtype of its array."""
+    """Gradients of a linear cross entropy, each with the shape and dtype of its array.
 
-    inputs: Any  # None for sparse inputs
+    Parameters
+    ----------
+    inputs : ndarray or None
+        Gradient to the inputs; None for sparse ones.
+    weight : ndarray
+        Gradient to the weight.
+    bias : ndarray or None
+        Gradient to the bias; None if there is none.
+
+    See Also
+    --------
+    linear_cross_entropy_with_grad : The function that returns them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> fx.LinearGradients(np.zeros((2, 3)), np.zeros((5, 3)), None).weight.shape
+    (5, 3)
+    """
+
+    inputs: Any
     weight: Any
-    bias: Any  # None without a bias
+    bias: Any
 
 
 def linear_cross_entropy(
@@ -53,6 +74,91 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     reduction: str = "none",
 ) -> Any:
+    r"""Softmax cross entropy of a linear layer, whose logits are never held as a whole.
+
+    .. math::
+
+        x_{nk} = \sum_i h_{ni} \, \mathrm{weight}_{ki} + \mathrm{bias}_k, \qquad
+        L = u \left[ (1-e)\, w_y (\mathrm{lse} - x_y)
+            + \tfrac{e}{C} \sum_k w_k (\mathrm{lse} - x_k) + t\, \mathrm{lse}^2 \right]
+
+    Parameters
+    ----------
+    inputs : array_like or sparse matrix
+        Features ``h`` of each row, shape ``(..., D)``: float16, bfloat16, float32, float64;
+        integers and bools count as float64. Or a SciPy CSR matrix or array ``(N, D)``.
+    weight : array_like
+        The features' weights for each class, shape ``(C, D)``.
+    labels : array_like of int
+        The class ``y`` of each row, in ``[0, C)``: any integer dtype, shape of ``inputs``
+        without its last axis.
+    bias : array_like, optional
+        Added to the logits of each class, shape ``(C,)``.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row; broadcasts to the losses. A row of weight 0 is not read.
+    class_weight : array_like, optional
+        Weight ``w`` of each class, shape ``(C,)``.
+    ignore_index : int, optional
+        Rows with this label are not read: loss and gradient 0, not counted in a mean.
+    label_smoothing : float, default: 0.0
+        Share ``e`` in [0, 1] of the label mass that is spread over all ``C`` classes.
+    z_loss : float, default: 0.0
+        Factor ``t`` of the penalty ``t lse^2``.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        ``'mean'`` divides the sum by that of sample weight x class weight of the label
+        over the rows that count; ``'size_mean'`` by the number of rows;
+        ``'nonzero_mean'`` by the number of rows that are not ignored and have a
+        non-zero sample weight.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        Shape of ``labels``, or a scalar when reduced (NaN for a mean over nothing): float32
+        or float64, as it is computed.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C) ...; got ... at position ...".
+    ValueError
+        "inputs must have shape (..., D) ...", another shape, a reduction or a number that is
+        not allowed. Nothing has been written then.
+    TypeError
+        A dtype that is not allowed, a sparse format other than CSR.
+
+    See Also
+    --------
+    linear_cross_entropy_with_grad : The gradients too.
+    sparse_softmax_cross_entropy : From logits that exist.
+
+    Notes
+    -----
+    All is computed in the NumPy result type of inputs, weight and bias, half precision
+    counting as float32. The logits are made a tile at a time by NumPy's matrix product, on
+    the threads of its BLAS; so a loss may differ by the rounding of a product when other rows
+    are beside its own, but not with the number of threads that `config` sets.
+    Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB.
+    Error budget: that of the loss, and of the product 6e-8 (float64: 1.1e-16) x ``D`` x the
+    largest ``sum_i |h_i weight_ki| + |bias_k|``.
+
+    References
+    ----------
+    PyTorch: ``torch.nn.functional.linear_cross_entropy``. E. Wijmans et al., "Cut your losses
+    in large-vocabulary language models", ICLR 2025.
+
+    Examples
+    --------
+    Two rows of features, three classes:
+
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> h = np.array([[1.0, 2.0], [0.0, 1.0]])
+    >>> weight = np.array([[1.0, 1.0], [-1.0, 1.0], [-3.0, 0.0]])
+    >>> (h @ weight.T).tolist()
+    [[3.0, 1.0, -3.0], [1.0, 1.0, 0.0]]
+    >>> fx.linear_cross_entropy(h, weight, [0, 2]).round(8).tolist()
+    [0.12910891, 1.86199481]
+    """
     return _linear(
         inputs, weight, labels, bias, sample_weight, class_weight, ignore_index,
         label_smoothing, z_loss, reduction,
@@ -74,27 +180,111 @@ def linear_cross_entropy_with_grad(
     upstream: Any = None,
     grad_out: Any = None,
 ) -> tuple[Any, LinearGradients]:
+    r"""Softmax cross entropy of a linear layer, and its gradients.
+
+    With the gradient :math:`G` to the logits, which is that of
+    `sparse_softmax_cross_entropy_with_grad` and never held as a whole either:
+
+    .. math::
+
+        \frac{\partial L}{\partial h} = G \, \mathrm{weight}, \qquad
+        \frac{\partial L}{\partial \mathrm{weight}} = G^T h, \qquad
+        \frac{\partial L}{\partial \mathrm{bias}} = \sum_n G_n
+
+    Parameters
+    ----------
+    inputs : array_like or sparse matrix
+        Features ``h`` of each row, shape ``(..., D)``: float16, bfloat16, float32, float64;
+        integers and bools count as float64. Or a SciPy CSR matrix or array ``(N, D)``.
+    weight : array_like
+        The features' weights for each class, shape ``(C, D)``.
+    labels : array_like of int
+        The class ``y`` of each row, in ``[0, C)``: any integer dtype, shape of ``inputs``
+        without its last axis.
+    bias : array_like, optional
+        Added to the logits of each class, shape ``(C,)``.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row; broadcasts to the losses. A row of weight 0 is not read.
+    class_weight : array_like, optional
+        Weight ``w`` of each class, shape ``(C,)``.
+    ignore_index : int, optional
+        Rows with this label are not read: loss and gradient 0, not counted in a mean.
+    label_smoothing : float, default: 0.0
+        Share ``e`` in [0, 1] of the label mass that is spread over all ``C`` classes.
+    z_loss : float, default: 0.0
+        Factor ``t`` of the penalty ``t lse^2``.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        ``'mean'`` divides the sum by that of sample weight x class weight of the label
+        over the rows that count; ``'size_mean'`` by the number of rows;
+        ``'nonzero_mean'`` by the number of rows that are not ignored and have a
+        non-zero sample weight.
+    upstream : array_like, optional
+        Gradient with respect to the returned loss, same shape; 1 by default, so that
+        ``reduction="none"`` gives the gradient of the sum.
+    grad_out : LinearGradients or tuple of three, optional
+        Arrays that receive the gradients to inputs, weight and bias: their shapes and dtypes.
+        None in place of an array: a new one is made.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        As for `linear_cross_entropy`.
+    grad : LinearGradients
+        Named tuple of the gradients to ``inputs`` (None for sparse inputs), ``weight`` and
+        ``bias`` (None without a bias), each with the shape and dtype of its array; float64
+        for integers.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C) ...; got ... at position ...".
+    ValueError
+        "inputs must have shape (..., D) ...", another shape, a reduction or a number that is
+        not allowed, an output that is
+        read-only or overlaps an input. Nothing has been written then.
+    TypeError
+        A dtype that is not allowed, a sparse format other than CSR.
+
+    See Also
+    --------
+    linear_cross_entropy : The loss alone.
+
+    Notes
+    -----
+    All is computed in the NumPy result type of inputs, weight and bias, half precision
+    counting as float32. The logits are made a tile at a time by NumPy's matrix product, on
+    the threads of its BLAS; so a loss may differ by the rounding of a product when other rows
+    are beside its own, but not with the number of threads that `config` sets.
+    Where all logits of at least a few hundred rows do not fit into the extra memory, most
+    logits are made twice: four products instead of three.
+    Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB; if inputs or
+    weight have another dtype than the one that is computed in, three arrays like inputs more.
+    Error budget: that of the loss, and of the product 6e-8 (float64: 1.1e-16) x ``D`` x the
+    largest ``sum_i |h_i weight_ki| + |bias_k|``.
+    The sums that lead to the loss and to the gradient of the bias run in float64.
+
+    References
+    ----------
+    PyTorch: ``torch.nn.functional.linear_cross_entropy``. E. Wijmans et al., "Cut your losses
+    in large-vocabulary language models", ICLR 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> h, weight = np.array([[1.0, 2.0]]), np.array([[1.0, 1.0], [-1.0, 1.0], [-3.0, 0.0]])
+    >>> loss, grad = fx.linear_cross_entropy_with_grad(h, weight, [2], bias=np.zeros(3))
+    >>> grad.bias.round(8).tolist()
+    [0.87887824, 0.11894324, -0.99782148]
+    >>> grad.inputs.round(8).tolist()
+    [[3.75339944, 0.99782148]]
+    >>> grad.weight.round(4).tolist()
+    [[0.8789, 1.7578], [0.1189, 0.2379], [-0.9978, -1.9956]]
+    """
     return _linear(
         inputs, weight, labels, bias, sample_weight, class_weight, ignore_index,
         label_smoothing, z_loss, reduction, True, upstream, grad_out,
     )  # fmt: skip
-
-
-class _Problem(NamedTuple):
-    """What counts of a call: checked, flat, without the rows that are absent."""
-
-    x: Any  # (rows, D): an array or a CSR matrix, all rows
-    rows: Array | None  # those of x that count; None for all
-    weight: Array
-    bias: Array | None
-    y: Array
-    u: Array | None
-    g: Array | None
-    w: Array | None
-    e: float
-    t: float
-    scale: float
-    dtype: np.dtype[Any]  # in which all is computed
 
 
 def _linear(

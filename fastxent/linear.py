@@ -6,7 +6,6 @@ Where a tile does not hold whole rows, the statistics of the tiles are merged, a
 gradient makes the logits of all tiles but the last a second time.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -302,8 +301,8 @@ def _linear(
     upstream: Any = None,
     grad_out: Any = None,
 ) -> Any:
-    x, weight, bias, dtype = _check.linear(inputs, weight, bias)
-    sparse = _check.is_sparse(x)
+    inputs, weight, bias, dtype = _check.linear(inputs, weight, bias)
+    x, sparse = inputs, _check.is_sparse(inputs)
     shape, num_classes = x.shape[:-1], weight.shape[0]
     y = _check.index_labels(labels, x, len(shape), "inputs")
     u = _check.broadcast("sample_weight", sample_weight, shape, "losses")
@@ -327,17 +326,16 @@ def _linear(
     if g is not None and not none:  # one number for all rows
         slope, g = float(g), None
     scale = slope / denominator if denominator else 0.0
-    y, u, g = (a if a is None else a.reshape(-1) for a in (y, u, g))
     count = y.size
-    rows = _present(y, u, w, ignore, e, t)
+    x = x if sparse else x.reshape(count, x.shape[-1])
+    loss = _Loss(y, u, g, w, e, t, scale, np.empty(count, dtype) if none else None).flat()
+    rows = _present(loss, ignore)
     if rows is not None:
-        y, u, g = (a if a is None else a[rows] for a in (y, u, g))
-    losses = np.empty(y.size, dtype) if none else None
-    loss = _Loss(y, u, g, w, e, t, scale, losses)
-    layer = _Layer(x if sparse else x.reshape(-1, x.shape[-1]), rows, weight, bias, dtype)
+        loss = loss.part(rows)
+    layer = _Layer(x, rows, weight, bias, dtype)
     grads = None
     if with_grad:
-        arrays = (None if sparse else x, weight, bias)
+        arrays = (None if sparse else inputs, weight, bias)
         grads = LinearGradients(
             *(
                 np.empty(a.shape, _check.gradient_types(a.dtype)[0])
@@ -348,26 +346,14 @@ def _linear(
         )
     with np.errstate(all="ignore"):
         sums = _run(layer, loss, grads)
-    if none:
+    losses = loss.losses
+    if losses is not None:
         if rows is not None:
             losses = np.zeros(count, dtype)
             losses[rows] = loss.losses
         losses = losses.reshape(shape)
     result = _call.reduced(losses, sums, denominator, dtype)
     return (result, grads) if with_grad else result
-
-
-def _present(
-    y: Array, u: Array | None, w: Array | None, ignore: int | None, e: float, t: float
-) -> Array | None:
-    """The rows that count; None if all do."""
-    counts = np.ones(y.size, bool) if u is None else u != 0
-    if ignore is not None:
-        counts &= y != ignore
-    if t == 0 and (e == 0 or (w is not None and not w.any())):
-        if w is not None:
-            counts[counts] = w[y[counts]] != 0
-    return None if counts.all() else np.flatnonzero(counts)
 
 
 class _Loss(NamedTuple):
@@ -382,12 +368,26 @@ class _Loss(NamedTuple):
     scale: float
     losses: Array | None
 
-    def part(self, rows: slice) -> "_Loss":
+    def part(self, rows: Any) -> "_Loss":
         """The same of some rows."""
-        y, u, g, losses = (
-            a if a is None else a[rows] for a in (self.y, self.u, self.g, self.losses)
-        )
-        return self._replace(y=y, u=u, g=g, losses=losses)
+        u, g, losses = (a if a is None else a[rows] for a in (self.u, self.g, self.losses))
+        return self._replace(y=self.y[rows], u=u, g=g, losses=losses)
+
+    def flat(self) -> "_Loss":
+        """The same with one axis."""
+        u, g = (a if a is None else a.reshape(-1) for a in (self.u, self.g))
+        return self._replace(y=self.y.reshape(-1), u=u, g=g)
+
+
+def _present(loss: _Loss, ignore: int | None) -> Array | None:
+    """The rows that count; None if all do."""
+    y, w = loss.y, loss.w
+    counts = np.ones(y.size, bool) if loss.u is None else loss.u != 0
+    if ignore is not None:
+        counts &= y != ignore
+    if w is not None and loss.t == 0 and (loss.e == 0 or not w.any()):
+        counts[counts] = w[y[counts]] != 0
+    return None if counts.all() else np.flatnonzero(counts)
 
 
 class _Layer(NamedTuple):
@@ -440,6 +440,8 @@ class _Sums:
         self.inputs = None  # the gradient as rows of D
         if grads.inputs is not None:
             self.inputs = grads.inputs.reshape(layer.x.shape)
+        if layer.rows is not None and self.inputs is not None:
+            self.inputs[...] = 0
         self.bias = None if layer.bias is None else np.zeros(len(layer.bias))
         # Rows that come in place, one after the other, need no array of their own.
         self.in_place = (
@@ -453,6 +455,12 @@ class _Sums:
     def narrow(self) -> bool:
         """May the gradient to the weight not be summed in place."""
         return self.grads.weight.dtype != self.layer.dtype
+
+    def clear(self) -> None:
+        """Nothing counts: all gradients are 0."""
+        for a in self.grads:
+            if a is not None:
+                a[...] = 0
 
     def open(self, part: slice, x: Any, loss: _Loss) -> None:
         """Begin with some rows."""
@@ -559,16 +567,12 @@ def _tile(count: int, layer: _Layer, loss: _Loss, sums: _Sums | None) -> tuple[i
 def _run(layer: _Layer, loss: _Loss, grads: LinearGradients | None) -> list[float]:
     """The losses, the sums of them that make up the total, and the gradients."""
     count, classes = len(loss.y), len(layer.weight)
-    sums = None
-    if grads is not None:
-        sums = _Sums(grads, layer)
-        if layer.rows is not None or count == 0 or loss.scale == 0:
-            for a in (sums.inputs, grads.weight):
-                if a is not None:
-                    a[...] = 0
-        if loss.scale == 0:
-            sums.finish()
-            sums = None
+    sums = None if grads is None else _Sums(grads, layer)
+    if sums is not None and (count == 0 or loss.scale == 0):
+        sums.clear()
+        sums = None
+    if count == 0:
+        return []
     rows, width = _tile(count, layer, loss, sums)
     buffer = np.zeros((rows, width + _PAD), layer.dtype)
     total: list[float] = []
@@ -604,7 +608,7 @@ def _pieces(layer: _Layer, loss: _Loss, x: Any, buffer: Array, sums: _Sums | Non
     classes, width = len(layer.weight), buffer.shape[1] - _PAD
     y = loss.y.astype(np.intp)
     at_label = np.empty(len(y), layer.dtype)
-    stats = None
+    stats: Any = None
     for begin, end in _spans(classes, width):
         z = layer.logits(x, begin, end, buffer)
         here = np.flatnonzero((begin <= y) & (y < end))

@@ -408,6 +408,11 @@ def test_upstream_zero(backend, two_tiles):
     loss[5] = expected["loss"][0][5]
     assert_close(loss, grads, expected)
     assert not grads.inputs[:9].any()
+    broken = weight.copy()
+    broken[3] = np.nan
+    _, grads = fx.linear_cross_entropy_with_grad(x, broken, y, upstream=upstream)
+    assert not grads.inputs[:9].any()
+    assert np.isnan(grads.inputs[9:]).all()
     for zero in ({"reduction": "sum", "upstream": 0}, {"reduction": "mean", "upstream": 0.0}):
         loss, grads = fx.linear_cross_entropy_with_grad(x, weight, y, **zero)
         assert np.isnan(loss)
@@ -435,8 +440,11 @@ def test_classes_switched_off_by_their_bias(backend, two_tiles):
     loss, grads = fx.linear_cross_entropy_with_grad(x, weight, y, bias=np.full(C, -np.inf, "f4"))
     assert np.isnan(loss).all()
     assert np.isnan(grads.inputs).all()
-    loss = fx.linear_cross_entropy(x, weight, y, bias=np.where(off, np.inf, 0).astype("f4"))
+    on = np.where(off, np.inf, 0).astype("f4")
+    assert np.isnan(fx.linear_cross_entropy(x, weight, y, bias=on)).all()
+    loss, grads = fx.linear_cross_entropy_with_grad(x[8:9], weight, y[8:9], bias=on)
     assert np.isnan(loss).all()
+    assert all(np.isnan(a).all() for a in grads)  # of the label too
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

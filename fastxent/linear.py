@@ -136,7 +136,8 @@ def linear_cross_entropy(
     counting as float32. The logits are made a tile at a time by NumPy's matrix product, on
     the threads of its BLAS; so a loss may differ by the rounding of a product when other rows
     are beside its own, but not with the number of threads that `config` sets.
-    Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB.
+    Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB; a copy of
+    inputs of more than two axes that are not contiguous.
     Error budget: that of the loss, and of the product 6e-8 (float64: 1.1e-16) x ``D`` x the
     largest ``sum_i |h_i weight_ki| + |bias_k|``.
 
@@ -451,11 +452,6 @@ class _Sums:
             and _is_plain(self.inputs, layer.dtype)
         )
 
-    @property
-    def narrow(self) -> bool:
-        """May the gradient to the weight not be summed in place."""
-        return self.grads.weight.dtype != self.layer.dtype
-
     def clear(self) -> None:
         """Nothing counts: all gradients are 0."""
         for a in self.grads:
@@ -527,41 +523,40 @@ def _tile(count: int, layer: _Layer, loss: _Loss, sums: _Sums | None) -> tuple[i
     """Rows and classes of a tile: what it and all temporary arrays take fits into the budget."""
     size, (classes, features) = layer.dtype.itemsize, layer.weight.shape
     budget = int(min(max(_SHARE * count * classes * size, _LEAST), _MOST)) // size
-    sparse = _check.is_sparse(layer.x)
-    # Arrays beside the logits: per row of the tile, and per class.
-    logits, per_row, per_class = 1, 0, 0
-    if sparse:
-        logits, per_class = 2, 1  # SciPy's product, and the transposed weight
+    # Arrays of the tile's size; of its rows by the features; of its classes by the features.
+    logits, by_row, by_class = 1, 0, 0
+    if _check.is_sparse(layer.x):
+        logits, by_class = 2, 1  # SciPy's product, and the weight transposed
     else:
-        per_row += layer.rows is not None or not _is_plain(layer.x, layer.dtype)
-        per_class += not _is_plain(layer.weight, layer.dtype)
+        by_row += layer.rows is not None or not _is_plain(layer.x, layer.dtype)
+        by_class += not _is_plain(layer.weight, layer.dtype)
+    several = 0  # by_class, if the sums of several tiles are to be added up
+    narrow = False
     if sums is not None:
         if sums.bias is not None:
             budget -= 8 * classes // size
-        if not sparse:
-            per_row += 1 + (not sums.in_place) + (loss.g is not None)  # the product; the sum
-        in_place = not sparse and _is_plain(sums.grads.weight, layer.dtype)
-        per_class += not in_place
-    else:
-        in_place = True
+        if sums.inputs is not None:  # a product, the sum where it has no place, and `_without`
+            by_row += 1 + (not sums.in_place) + (loss.g is not None)
+        place = sums.inputs is not None and _is_plain(sums.grads.weight, layer.dtype)
+        by_class, several = by_class + (not place), int(place)
+        narrow = sums.grads.weight.dtype != layer.dtype  # cannot hold the sums of several tiles
 
-    def whole(per_class: int) -> int:
-        room = budget - per_class * classes * features
-        return room // (logits * (classes + _PAD) + per_row * features)
+    def rows(by_class: int) -> int:
+        room = budget - by_class * classes * features
+        return room // (logits * (classes + _PAD) + by_row * features)
 
-    rows = whole(per_class)
-    if rows >= count:
+    if rows(by_class) >= count:
         return count, classes
-    one = sums is not None and sums.narrow  # sums of several tiles need more digits
-    rows = whole(per_class + (sums is not None and in_place))
-    many = min(count, _MANY_ROWS, max(1, budget // (2 * per_row * features + 1)))
-    if rows >= min(_FEW_ROWS, many) and not one:
-        return rows, classes
-    if one:
-        many = count
-    per_class += sums is not None and in_place and many < count
-    width = (budget - many * per_row * features) // (logits * many + per_class * features)
-    return many, min(classes, max(1, width - _PAD))
+    most = min(count, _MANY_ROWS, max(1, budget // max(1, 2 * by_row * features)))
+    if not narrow and rows(by_class + several) >= min(_FEW_ROWS, most):
+        return rows(by_class + several), classes
+    if narrow:
+        most = count
+    if most < count:
+        by_class += several
+    room = max(budget - most * by_row * features, budget // 2)
+    width = room // (logits * most + by_class * features) - _PAD
+    return most, min(classes, max(1, width))
 
 
 def _run(layer: _Layer, loss: _Loss, grads: LinearGradients | None) -> list[float]:

@@ -542,10 +542,9 @@ def torch_linear(record):
     record(full, "ignore_index with a distribution", x, w, _dense((6, 5), 1, "float32"),
         ignore_index=2)
     record(full, "negative smoothing", x, w, y, label_smoothing=-0.5)
-    record(full, "nan row", np.where(np.arange(6)[:, None] == 2, np.nan, x).astype(np.float32), w, y,
-        reduction="none")
-    record(full, "ignored nan row", np.where(y[:, None] == y[0], np.nan, x).astype(np.float32), w, y,
-        ignore_index=int(y[0]), reduction="sum")
+    nan = np.where(y[:, None] == y[0], np.float32(np.nan), x)
+    record(full, "nan row", nan, w, y, reduction="none")
+    record(full, "ignored nan row", nan, w, y, ignore_index=int(y[0]), reduction="sum")
     record(full, "reduction='max'", x, w, y, reduction="max")
 
 
@@ -1034,8 +1033,8 @@ def tf_sequences(record):
     # A user's own function is called, so its cases are in the tests.
 
 
-PARTS = (torch_normalizers, torch_index, torch_dense, torch_linear, torch_binary, tf_normalizers, tf_sparse,
-    tf_dense, tf_sigmoid, tf_losses, tf_sequences)
+PARTS = (torch_normalizers, torch_index, torch_dense, torch_linear, torch_binary, tf_normalizers,
+    tf_sparse, tf_dense, tf_sigmoid, tf_losses, tf_sequences)
 
 
 def main():

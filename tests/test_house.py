@@ -17,12 +17,15 @@ PACKAGE = pathlib.Path(fx.__file__).parent
 
 #: A file imports only from floors below its own.
 FLOORS = {
+    "_choices": 0,
     "_config": 0,
     "_spec": 0,
     "_version": 0,
     "_check": 1,
     "_npy": 2,
     "_threads": 1,
+    "_front": 2,
+    "_pool": 1,
     "_numpy": 2,
     "_cython": 2,
     "_numba": 2,

@@ -696,6 +696,126 @@ def _pick(
     return float(values.sum())
 
 
+# ---- index losses of rows whose logits come a tile at a time: `linear` ---------------------
+
+
+def _here() -> tuple[_backends.Chosen, int]:
+    """The backend and the number of threads of a call."""
+    settings = _config.current()
+    return _backends.choose(settings.backend), settings.threads or _threads.default_threads()
+
+
+def check_labels(
+    y: Array, u: Array | None, w: Array | None, ignore: int | None, num_classes: int, reduction: str
+) -> float:
+    """Check all labels; what the reduction divides by."""
+    chosen, threads = _here()
+    fold = _Fold([], [None if u is None else u.reshape(-1), None, None, y.reshape(-1)])
+    weight, count = _count(chosen, [fold], y, u, w, ignore, num_classes, threads)
+    return _denominator(reduction, weight, y.size, count)
+
+
+def reduced(losses: Array | None, sums: list[float], denominator: float, dtype: Any) -> Any:
+    """The losses, or their sum by the denominator."""
+    return _result(losses, sums, denominator, dtype, None)
+
+
+def index_rows(
+    x: Array, y: Array, u: Any, g: Any, w: Any, e: float, t: float, scale: float, losses: Any,
+    emit: bool,
+) -> list[float]:  # fmt: skip
+    """Losses of whole rows into ``losses``, their sums; with ``emit`` the gradient over ``x``."""
+    chosen, threads = _here()
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        return chosen.kernels.rows_index(
+            x, y, None, u, g, w, e, t, None if total is None else losses, total,
+            x if emit else None, stats, scale, None, phase, begin, end, False,
+        )  # fmt: skip
+
+    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit)
+
+
+def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
+    """Statistics of rows of which ``x`` has some classes, merged with those of the others."""
+    chosen, threads = _here()
+    rows, width = x.shape
+    nobody = np.broadcast_to(np.intp(0), rows)  # labels, which a scan does not read
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, part: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        return chosen.kernels.rows_index(
+            x, nobody, None, None, None, w, e, 0.0, None, None, None, part, 1.0, None, phase,
+            begin, end, False,
+        )  # fmt: skip
+
+    found = _scan(_Fold([x], []), bind, _pieces(0, width), max(1, _BLOCK // width), threads)
+    return found if stats is None else merge(np.stack([stats, found]))
+
+
+def finish_rows(
+    at_label: Array, y: Array, u: Any, w: Any, e: float, t: float, losses: Any, stats: Array,
+    num_classes: int,
+) -> list[float]:  # fmt: skip
+    """Losses from the statistics and the label's logit, which is all that is read then."""
+    chosen, threads = _here()
+    x = np.broadcast_to(at_label[:, None], (len(y), num_classes))
+    total = np.zeros(-(-len(y) // _LABELS))
+    job = chosen.kernels.rows_index(
+        x, y, None, u, None, w, e, t, losses, total, None, stats, 1.0, None, FINISH, 0,
+        num_classes, False,
+    )  # fmt: skip
+    _sweep([job], len(y), _LABELS, threads)
+    return total.tolist()
+
+
+def softmax_rows(x: Array, factor: Array, stats: Array) -> None:
+    """Overwrite logits by ``factor`` x probability.
+
+    The last column of ``x`` is none of the classes: it is where the kernel finds the label.
+    """
+    chosen, threads = _here()
+    rows, width = x.shape[0], x.shape[1] - 1
+    elsewhere = np.broadcast_to(np.intp(width), rows)
+    job = chosen.kernels.rows_index(
+        x, elsewhere, None, None, factor, None, 0.0, 0.0, None, None, x, stats, 1.0, None, FINISH,
+        0, width, False,
+    )  # fmt: skip
+    _sweep([job], rows, max(1, _BLOCK // width), threads)
+
+
+def add_outer(x: Array, a: Array | None, b: Array | None) -> None:
+    """Add ``a[i] b[k]`` to every ``x[i, k]``; without one of them, 1 in its place."""
+    _, threads = _here()
+    step = max(1, _SCRATCH // x.shape[1])
+
+    def work(k: int) -> None:
+        rows = slice(k * step, (k + 1) * step)
+        part = b if a is None else a[rows, None] if b is None else a[rows, None] * b
+        with np.errstate(all="ignore"):
+            x[rows] += part
+
+    _threads.run(work, -(-len(x) // step), threads if x.size >= _PARALLEL else 1)
+
+
+def sum_columns(x: Array) -> Array:
+    """The sum of each column in float64."""
+    _, threads = _here()
+    sums = np.empty(x.shape[1])
+    step = max(16, _BLOCK // max(1, len(x)))
+
+    def work(k: int) -> None:
+        columns = slice(k * step, (k + 1) * step)
+        with np.errstate(all="ignore"):
+            x[:, columns].sum(axis=0, dtype=np.float64, out=sums[columns])
+
+    _threads.run(work, -(-x.shape[1] // step), threads if x.size >= _PARALLEL else 1)
+    return sums
+
+
 # ---- entries by themselves: no classes, no rows -----------------------------------------
 
 

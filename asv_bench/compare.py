@@ -57,10 +57,11 @@ class Row(NamedTuple):
     threads: int | None = None  # None: as --threads says
     bound: str = "read"  # the limit that it is held against: "read", "copy", "" for neither
     beside: str = ""  # ours in this dtype too, for a ratio
+    features: int = 0  # of a linear layer
 
 
 SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
-SIGMOID = "sigmoid_cross_entropy"
+SIGMOID, LINEAR = "sigmoid_cross_entropy", "linear_cross_entropy"
 
 ROWS = (
     Row("sparse 1024x30522 forward", SPARSE, (1024, 30522)),
@@ -93,6 +94,8 @@ ROWS = (
     Row("log_softmax 4096x1000, 1 thread", "log_softmax", (4096, 1000), threads=1, bound="copy"),
     Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
     Row("logsumexp 1x10000000", "logsumexp", (1, 10_000_000)),
+    Row("linear 512x512x32000 forward", LINEAR, (512, 32000), bound="", features=512),
+    Row("linear 512x512x32000 gradient", LINEAR, (512, 32000), True, bound="", features=512),
     Row("logsumexp 10, whole call", "logsumexp", (10,), bound=""),
     Row("sparse 32x10 forward, whole call", SPARSE, (32, 10), bound=""),
     Row("sparse 32x10 gradient, whole call", SPARSE, (32, 10), grad=True, bound=""),
@@ -101,7 +104,8 @@ ROWS = (
 #: (row, mode) -> what is asked: (against, must, aim).  "read" and "copy": share of that
 #: limit, at least; "peer": times as fast as the best peer, at least, and a peer's name: as
 #: that one; "float32": time over that of the same call in float32, at most; "cython": over
-#: that of the compiled backend, at most; "us": microseconds, at most.  Modes of a
+#: that of the compiled backend, at most; "products": over
+#: that of the whole matrix products, at most; "us": microseconds, at most.  Modes of a
 #: gradient: "given" (into an array of the caller's), "in place" (over the logits) and
 #: "fresh" (a new array each call); anything else has the mode "".
 TARGETS = {
@@ -131,12 +135,14 @@ TARGETS = {
     ("log_softmax 4096x1000, 1 thread", ""): (("peer", 1.7, 2.5),),
     ("softmax 4096x1000, 1 thread", ""): (("peer", 1.4, 2),),
     ("logsumexp 1x10000000", ""): (("read", 0.7, 0.9),),
+    ("linear 512x512x32000 forward", ""): (("products", 1.1, 1.05),),
+    ("linear 512x512x32000 gradient", "given"): (("products", 1.4, 1.25),),
     ("logsumexp 10, whole call", ""): (("us", 4, 2),),
     ("sparse 32x10 forward, whole call", ""): (("us", 5, 3),),
     ("sparse 32x10 gradient, whole call", "given"): (("us", 6, 4),),
 }
 
-AT_MOST = ("float32", "cython", "us")  # the targets that are upper bounds
+AT_MOST = ("float32", "cython", "products", "us")  # the targets that are upper bounds
 
 #: What the instruction sets of older processors are asked instead.
 OLDER = ("cython:v3", "cython:baseline")
@@ -168,8 +174,9 @@ def targets_of(row: Row, word: str, mode: str, first: bool) -> tuple[tuple[str, 
 
 
 def make_job(row: Row, threads: int, dtype: str = "") -> Job:
+    sizes = {"features": row.features} if row.features else {}
     return contenders.make_job(
-        row.function, row.shape, row.axis, dtype or row.dtype, row.grad, threads
+        row.function, row.shape, row.axis, dtype or row.dtype, row.grad, threads, **sizes
     )
 
 
@@ -180,9 +187,11 @@ def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
     context = functools.partial(fx.config, backend=word, threads=job.threads)
     if not job.grad:
         return {"": Entry(word, ours(job), None, context)}
+    given = {"given": Entry(word, ours(job, "given"), None, context)}
+    if job.weight is not None:
+        return given
     work = job._replace(x=job.x.copy())
-    return {
-        "given": Entry(word, ours(job, "given"), None, context),
+    return given | {
         "in place": Entry(
             word, ours(work, "in place"), lambda: work.x.__setitem__(..., job.x), context
         ),
@@ -273,7 +282,7 @@ def agreement(results: dict[str, Any], grad: bool, dtype: str) -> list[str]:
 
     def sample(result):
         parts = []
-        for part in result if grad else (result,):
+        for part in parts_of(result, grad):
             if hasattr(part, "detach"):
                 part = part.detach().float()
             if hasattr(part, "numpy"):
@@ -308,6 +317,8 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
             entries[f"{word}|{mode}|{row.beside}"] = entries_of_ours(beside, word)[mode]
         if position == 0:
             again = f"{word}|{next(iter(modes))}|again"
+    if row.features:
+        entries["products"] = Entry("products", products(job))
     results = {}
     for name in peers:
         try:
@@ -356,10 +367,41 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
     }
 
 
+def parts_of(result: Any, grad: bool) -> list[Any]:
+    """The arrays of a result; the gradient may be several."""
+    if not grad:
+        return [result]
+    value, grads = result
+    parts = grads if isinstance(grads, tuple) else (grads,)
+    return [value, *(part for part in parts if part is not None)]
+
+
 def _kept(result: Any, grad: bool) -> Any:
     import numpy as np
 
-    return (result[0], np.array(result[1])) if grad else np.array(result)
+    if not grad:
+        return np.array(result)
+    value, *parts = parts_of(result, grad)
+    return value, tuple(np.array(part) for part in parts)
+
+
+def products(job: Job) -> Any:
+    """The matrix products that a linear layer cannot do without."""
+    import numpy as np
+
+    x, weight = job.x, job.weight
+    logits = np.empty((len(x), len(weight)), x.dtype)
+    inputs, weights = np.empty_like(x), np.empty_like(weight)
+
+    def forward():
+        np.matmul(x, weight.T, out=logits)
+
+    def with_grad():
+        forward()
+        np.matmul(logits, weight, out=inputs)
+        np.matmul(logits.T, x, out=weights)
+
+    return with_grad if job.grad else forward
 
 
 def child(options: argparse.Namespace) -> None:
@@ -420,6 +462,8 @@ def judge(result: dict, word: str, mode: str) -> dict:
     ratios |= rivals
     if f"{key}|float32" in times:
         ratios["float32"] = ratio(mine, times[f"{key}|float32"])
+    if "products" in times:
+        ratios["products"] = ratio(mine, times["products"])
     first = words_of(result)[0]
     if f"{first}|{mode}" in times and first.startswith("cython") and word != first:
         ratios["cython"] = ratio(mine, times[f"{first}|{mode}"])
@@ -455,7 +499,7 @@ def judge(result: dict, word: str, mode: str) -> dict:
 
 def words_of(result: dict) -> list[str]:
     """Our backend words in a row, in their order."""
-    keys = [key for key in result["times"] if not key.startswith(("peer|", "limit|"))]
+    keys = [k for k in result["times"] if "|" in k and not k.startswith(("peer|", "limit|"))]
     return list(dict.fromkeys(key.split("|")[0] for key in keys))
 
 
@@ -529,8 +573,8 @@ def milliseconds(seconds: float) -> str:
 def report(results: list[dict]) -> str:
     lines = [
         "| workload | ours | min ms | median | of read | of copy | / best peer | / float32 "
-        "| / first | noise | others | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| / first | / products | noise | others | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
 
     def cell(ratios, kind):
@@ -547,7 +591,8 @@ def report(results: list[dict]) -> str:
                 f"| {result['row']} | {word} {mode} | {milliseconds(judged['minimum'])} "
                 f"| {milliseconds(judged['median'])} | {cell(ratios, 'read')} "
                 f"| {cell(ratios, 'copy')} | {rival} | {cell(ratios, 'float32')} "
-                f"| {cell(ratios, 'cython')} | {noise_of(result):.1%} | {result['others']:.2f} "
+                f"| {cell(ratios, 'cython')} | {cell(ratios, 'products')} "
+                f"| {noise_of(result):.1%} | {result['others']:.2f} "
                 f"| {judged['verdict']} {'; '.join(judged['misses'])} |"
             )
     names = [name for name in PEERS if any(f"peer|{name}" in result["times"] for result in results)]

@@ -32,8 +32,8 @@ def target(against: str, value: float) -> str:
     """What is asked, in words."""
     if against == "us":
         return f"{value:g} µs"
-    if against in ("float32", "cython"):
-        return f"{value:g} x {against}'s time"
+    if against in ("float32", "cython", "products"):
+        return f"{value:g} x the time of {against}"
     return f"{value:g} {UNITS.get(against, 'x ' + against)}"
 
 

@@ -66,7 +66,7 @@ def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     return None
 
 
-#: Features of a linear layer.
+#: Features of a linear layer, unless said otherwise.
 FEATURES = 128
 
 #: Family -> labels for logits of a shape.
@@ -101,6 +101,7 @@ def make_job(
     dtype: str = "float32",
     grad: bool = False,
     threads: int = 1,
+    features: int = FEATURES,
 ) -> Job:
     family = FUNCTIONS[function]
     if family == "sequence":  # (batch, time, classes)
@@ -120,8 +121,8 @@ def make_job(
     if family == "linear":
         if len(shape) != 2:
             raise NotImplementedError(f"{function} takes rows of classes")
-        x, weight = (_drawn((n, FEATURES), draw, narrow) for n in shape)
-        weight = (weight.astype(np.float32) * FEATURES**-0.5).astype(narrow)
+        x, weight = (_drawn((n, features), draw, narrow) for n in shape)
+        weight = (weight.astype(np.float32) * features**-0.5).astype(narrow)
         return Job(function, grad, axis, dtype, threads, x, labels, weight)
     x = _drawn(shape, draw, narrow)
     return Job(function, grad, axis, dtype, threads, x, labels)

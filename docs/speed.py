@@ -1,6 +1,7 @@
 """Tables of the page about speed, from what ``asv_bench`` measured and kept."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,12 @@ def machine() -> str:
     found = load("table")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     noise = sorted(row["noise"] for row in found["rows"])
+    busy = statistics.median(row["others"] for row in found["rows"])
     return (
         f"Machine: {found['machine']}. Date: {found['date']}. Python {found['python']}; {versions}."
         f" The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median "
-        f"of the rows; at most {noise[-1]:.1%}).\n"
+        f"of the rows; at most {noise[-1]:.1%}). Meanwhile other processes used {busy:.1f} "
+        "processors (median): where that is much, times are longer than they need be, and ratios rougher.\n"
     )
 
 

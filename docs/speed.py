@@ -127,8 +127,8 @@ def machine() -> str:
     return (
         f"Machine: {found['machine']}. Date: {found['date']}. Python {found['python']}; {versions}."
         f" The same call timed as two contenders differs by {noise[len(noise) // 2]:.1%} (median "
-        f"of the rows; at most {noise[-1]:.1%}). Meanwhile other processes used {busy:.1f} "
-        "processors (median): where that is much, times are longer than they need be, and ratios rougher.\n"
+        f"of the rows; at most {noise[-1]:.1%}). Other processes used {busy:.1f} processors "
+        "meanwhile (median): where that is much, times are too long and ratios rough.\n"
     )
 
 

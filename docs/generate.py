@@ -306,10 +306,11 @@ def floors() -> str:
     """The floors and the first sentences of the modules on them, from the top."""
     lines = []
     for part, floor in sorted(FLOORS.items(), key=lambda item: (-item[1], item[0])):
-        found = [p for p in (PACKAGE / f"{part}.py", PACKAGE / part / "__init__.py") if p.exists()]
-        if found:
-            what = ast.get_docstring(ast.parse(found[0].read_text())).splitlines()[0]
-            file = f"{part}.py" if found[0].parent == PACKAGE else f"{part}/"
+        names = (f"{part}.py", f"{part}.pyx", f"{part}/__init__.py")
+        for file in (name for name in names if (PACKAGE / name).exists()):
+            # The text between the first three quotes: Cython's modules have it too.
+            what = (PACKAGE / file).read_text().split('"""')[1].splitlines()[0]
+            file = file.removesuffix("__init__.py") if "/" in file else file
             lines.append([str(floor), f"`{file}`", what.replace("``", "`")])
     return table(["Floor", "File", "What lives there"], lines)
 

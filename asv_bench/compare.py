@@ -430,6 +430,9 @@ def child(options: argparse.Namespace) -> None:
     found = []
     for row in rows:
         start = time.perf_counter()
+        if time.time() > options.until:
+            print(f"{row.name} left out: the time is over", file=sys.stderr)
+            continue
         try:
             result = run_row(row, options.threads, words, peers, options.repeats)
         except Exception as error:  # the other rows are still worth having
@@ -642,11 +645,13 @@ def main() -> None:
     parser.add_argument("--peers", default="all", help=f"of {', '.join(PEERS)}; or none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
+    parser.add_argument("--limit", type=float, default=480, help="seconds; then no row begins")
     parser.add_argument("--json", default="", help="write every figure to this file")
     parser.add_argument("--add", action="store_true", help="keep that file's other rows")
     parser.add_argument("--summary", default="", help="write what the documentation shows")
     parser.add_argument("--machine", default="", help="what to call this machine in it")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options)
@@ -667,6 +672,10 @@ def main() -> None:
             command = [sys.executable, __file__, "--child", str(target), "--rows", names]
             command += ["--threads", str(threads), "--repeats", str(options.repeats)]
             command += ["--backends", options.backends, "--peers", options.peers]
+            command += [
+                "--until",
+                str(time.time() + options.limit - (time.perf_counter() - started)),
+            ]
             environment = os.environ | {
                 "OMP_NUM_THREADS": str(threads),
                 "TF_CPP_MIN_LOG_LEVEL": "3",

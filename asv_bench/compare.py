@@ -647,7 +647,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
     parser.add_argument("--limit", type=float, default=480, help="seconds; then no row begins")
     parser.add_argument("--json", default="", help="write every figure to this file")
-    parser.add_argument("--add", action="store_true", help="keep that file's other rows")
+    parser.add_argument("--add", action="store_true", help="only rows which that file lacks")
     parser.add_argument("--summary", default="", help="write what the documentation shows")
     parser.add_argument("--machine", default="", help="what to call this machine in it")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
@@ -660,9 +660,14 @@ def main() -> None:
     rows = [row for row in ROWS if not wanted or any(w in row.name for w in wanted)]
     if not rows:
         sys.exit("no such row; there are: " + "; ".join(row.name for row in ROWS))
+    kept: dict[str, Any] = {"rows": [], "versions": {}}
+    if options.add and Path(options.json).exists():
+        kept = json.loads(Path(options.json).read_text())
+        found = {result["row"] for result in kept["rows"]}
+        rows = [row for row in rows if row.name not in found]
     started = time.perf_counter()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    gathered: dict[str, Any] = {"rows": [], "versions": {}}
+    gathered: dict[str, Any] = {"rows": kept["rows"], "versions": kept["versions"]}
     counts = sorted({row.threads or options.threads for row in rows}, reverse=True)
     with tempfile.TemporaryDirectory() as folder:
         for threads in counts:
@@ -686,11 +691,6 @@ def main() -> None:
                 part = json.loads(target.read_text())
                 gathered["rows"] += part["rows"]
                 gathered["versions"] |= part["versions"]
-    if options.add and Path(options.json).exists():
-        kept = json.loads(Path(options.json).read_text())
-        found = {result["row"] for result in gathered["rows"]}
-        gathered["rows"] += [result for result in kept["rows"] if result["row"] not in found]
-        gathered["versions"] = kept["versions"] | gathered["versions"]
     order = {row.name: position for position, row in enumerate(ROWS)}
     gathered["rows"].sort(key=lambda result: order[result["row"]])
     machine = f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors"

@@ -33,7 +33,7 @@ from fastxent._spec import DTYPES, SPECS
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "fastxent"
 sys.path.insert(0, str(HERE))
-import speed  # noqa: E402 - beside this file
+import measured  # noqa: E402 - beside this file
 
 sys.path.insert(0, str(HERE.parent / "tests"))
 from layouts import LAYOUTS, possible  # noqa: E402 - the layouts are data of the tests
@@ -535,7 +535,7 @@ def main() -> dict[str, str]:
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),
-        **speed.tables(),
+        **measured.tables(),
     }
     for name, text in tables.items():
         write(generated / f"{name}.md", text)

@@ -1,6 +1,6 @@
 """Time per logit against the number of classes, as ``asv_bench/scaling.py`` measured it."""
 
-import speed
+import measured
 
 SIZE = 7.2, 4.0
 ALT = (
@@ -11,4 +11,4 @@ ALT = (
 
 def draw(figure):
     """Four lines."""
-    speed.growth(figure, "by classes", 1, "classes (4 million logits in all)")
+    measured.growth(figure, "by classes", 1, "classes (4 million logits in all)")

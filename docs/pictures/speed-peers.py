@@ -1,6 +1,6 @@
 """Times beside the peers', as ``asv_bench/compare.py`` measured them."""
 
-import speed
+import measured
 
 SIZE = 7.2, 6.4
 ALT = (
@@ -14,7 +14,7 @@ MARKERS = "o", "s", "^", "D", "v"
 def draw(figure):
     """One line of points per workload."""
     axes = figure.subplots()
-    rows = speed.load("table")["rows"]
+    rows = measured.load("table")["rows"]
     for k, name in enumerate(SHOWN):
         points = []
         for place, row in enumerate(rows):

@@ -1,6 +1,6 @@
 """Time per logit against the number of rows, as ``asv_bench/scaling.py`` measured it."""
 
-import speed
+import measured
 
 SIZE = 7.2, 4.0
 ALT = (
@@ -11,4 +11,4 @@ ALT = (
 
 def draw(figure):
     """Four lines."""
-    speed.growth(figure, "by rows", 0, "rows of 100 classes")
+    measured.growth(figure, "by rows", 0, "rows of 100 classes")

@@ -6,6 +6,7 @@ For each commit that was measured, the median of its samples of some benchmarks.
 import datetime
 import itertools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def times(result):
             record.get("result") or [], itertools.product(*record.get("params", [])), strict=False
         ):
             function, contender, case = (p.strip("'") for p in parameters)
-            if contender == CONTENDER and values is not None:
+            if contender == CONTENDER and values is not None and not math.isnan(values):
                 found[f"{function} {case}{ending}"] = float(f"{values:.3g}")
     return found
 

@@ -1,6 +1,6 @@
 """Cross-entropy losses and their gradients on NumPy arrays, at the speed of memory."""
 
-from . import compat
+from . import compat, samplers
 from ._version import __version__
 from .losses import (
     binary_cross_entropy,
@@ -35,6 +35,7 @@ __all__ = [
     "logsumexp",
     "nll_loss",
     "nll_loss_with_grad",
+    "samplers",
     "sequence_loss",
     "sequence_loss_by_example",
     "sequence_loss_by_example_with_grad",

@@ -354,3 +354,71 @@ def unit_interval(name: str, a: Array) -> None:
     if a.size and not (a.min() >= 0 and a.max() <= 1):
         worst = a.min() if not a.min() >= 0 else a.max()
         raise ValueError(f"{name} must lie in [0, 1]; got {worst}")
+
+
+def count(name: str, value: Any, low: int = 1) -> int:
+    """A number of things."""
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}; got {value}")
+    return int(value)
+
+
+def counts(a: Any) -> Array:
+    """How often each class occurs, in float64."""
+    a = real("counts", a)
+    if a.ndim != 1 or a.size == 0:
+        raise ValueError(f"counts must have shape (classes,), at least one; got {a.shape}")
+    a = a.astype(np.float64)
+    bad = ~((a >= 0) & (a < np.inf))
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(f"counts must be finite and not negative; got {a[k]:g} at position ({k})")
+    if not a.any():
+        raise ValueError("counts must have one that is not 0; got only zeros")
+    return a
+
+
+def class_ids(name: str, ids: Any, num_classes: int) -> Array:
+    """Classes in range, as int64."""
+    ids = np.asarray(ids)
+    if ids.size == 0 and ids.dtype == _FLOAT64:  # an empty list has no dtype of its own
+        ids = ids.astype(np.int64)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, class ids; got dtype {ids.dtype}")
+    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
+        bad = (ids < 0) | (ids >= num_classes)
+        place = np.unravel_index(np.argmax(bad), bad.shape)
+        raise IndexError(
+            f"{name} must lie in [0, {num_classes}); got {int(ids[place])} at position "
+            f"({', '.join(map(str, map(int, place)))})"
+        )
+    return ids.astype(np.int64, copy=False)
+
+
+def enough_classes(num_sampled: int, possible: int) -> None:
+    if num_sampled > possible:
+        raise ValueError(
+            f"num_sampled must be at most {possible}, the number of classes that can be drawn, "
+            f"where ids are distinct; got {num_sampled}"
+        )
+
+
+def rng(value: Any) -> np.random.Generator:
+    """A source of randomness from None, a seed or a generator."""
+    if isinstance(value, np.random.Generator):
+        return value
+    if value is not None:
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(
+                "rng must be None, an integer or a numpy.random.Generator; got "
+                f"{type(value).__name__}"
+            ) from None
+        if value < 0:
+            raise ValueError(f"rng must not be negative where it is a seed; got {value}")
+    return np.random.default_rng(value)

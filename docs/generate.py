@@ -88,6 +88,8 @@ def page(name: str) -> str:
     head = f"{name}\n{'=' * len(name)}\n\n.. py:currentmodule:: fastxent\n\n"
     if name == "__version__":
         return head + f".. py:data:: {name}\n   :type: str\n\n   {summary(name)}\n"
+    if name == "samplers":
+        return f"{name}\n{'=' * len(name)}\n\n.. automodule:: fastxent.{name}\n   :members:\n   :inherited-members: tuple\n"
     kind = "autoclass" if inspect.isclass(getattr(fx, name)) else "autofunction"
     return head + f".. {kind}:: {name}\n"
 

@@ -15,6 +15,14 @@ from .losses import (
     sparse_softmax_cross_entropy_with_grad,
 )
 from .normalizers import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from .sampled import (
+    SampledGradients,
+    nce_loss,
+    nce_loss_with_grad,
+    sampled_softmax_loss,
+    sampled_softmax_loss_with_grad,
+    scatter_add,
+)
 from .sequence import (
     sequence_loss,
     sequence_loss_by_example,
@@ -24,6 +32,7 @@ from .sequence import (
 from .settings import config, get_config, set_config, show_config, warmup
 
 __all__ = [
+    "SampledGradients",
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
@@ -33,9 +42,14 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "nce_loss",
+    "nce_loss_with_grad",
     "nll_loss",
     "nll_loss_with_grad",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_with_grad",
     "samplers",
+    "scatter_add",
     "sequence_loss",
     "sequence_loss_by_example",
     "sequence_loss_by_example_with_grad",

@@ -4,7 +4,7 @@
 classes, with or without repetition. The sampled losses take one of them, or what it returned.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from . import _check
 __all__ = ["Candidates", "LearnedUnigram", "LogUniform", "Uniform", "Unigram"]
 
 Array = np.ndarray[Any, Any]
-Rng = np.random.Generator
+Rng: TypeAlias = "np.random.Generator"  # a name only: NumPy imports that module when asked
 
 
 class Candidates(NamedTuple):
@@ -324,7 +324,7 @@ class Unigram(_Sampler):
     Raises
     ------
     ValueError
-        "counts must ...", "distortion must lie in ...".
+        "counts must ...", "distortion must be finite and at least 0; got ...".
     TypeError
         "counts must be real numbers ...".
 

@@ -1,5 +1,6 @@
 """Losses over a few sampled classes in place of all, and their gradients."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +21,14 @@ Array = np.ndarray[Any, Any]
 SAMPLERS = {"log_uniform": samplers.LogUniform, "uniform": samplers.Uniform}
 
 #: Multiplications of one small product.  OpenBLAS keeps products up to this size on the calling
-#: thread.  Larger ones wake its own threads, which cost 4 ms in place of 0.1 where another
-#: process has a core (2-core Sapphire Rapids); ours share the small ones out instead.
+#: thread.  Larger ones wake its own threads, which took 4 ms in place of 0.1 where another
+#: process had a core (2-core Sapphire Rapids); here our threads share out blocks of rows.
 _SMALL = 1 << 18
-_STACK = 8  # small products done in one call
+_FEW = 8  # rows of a small product, at least: thinner ones are slow, and left to BLAS's threads
+_BLOCK = 1 << 22  # multiplications of a block of rows
 _PARALLEL = 1 << 22  # multiplications from which threads are worth waking
-_SUMS = 16  # partial sums held at once, at most
+_PIECES = 16  # sums over blocks of rows, at most
+_TOGETHER = 8  # small products that are summed together
 
 
 class SampledGradients(NamedTuple):
@@ -546,16 +549,15 @@ def _starts(parts: Any) -> list[int]:
     return [0, *np.cumsum([len(part) for part in parts]).tolist()]
 
 
-def _gather(parts: list[Array], ids: Array, dtype: Any) -> Array:
-    """Rows of an array in partitions."""
-    if len(parts) == 1:
-        return parts[0].take(ids, axis=0).astype(dtype, copy=False)
-    rows = np.empty((ids.size, *parts[0].shape[1:]), dtype)
+def _gather(parts: list[Array], ids: Array, out: Array) -> Array:
+    """Rows of an array in partitions, copied to ``out``."""
+    if len(parts) == 1 and parts[0].dtype == out.dtype:
+        return parts[0].take(ids, axis=0, out=out, mode="clip")  # "raise" would need a buffer
     starts = _starts(parts)
     for part, start, end in zip(parts, starts, starts[1:]):
         here = np.flatnonzero((ids >= start) & (ids < end))
-        rows[here] = part.take(ids[here] - start, axis=0)
-    return rows
+        out[here] = part.take(ids[here] - start, axis=0)
+    return out
 
 
 def accidental_hits(labels: Array, sampled: Array) -> tuple[Array, Array]:
@@ -624,60 +626,123 @@ def _loss(
         us, gs = (np.ones(size) if a is None else a.astype(np.float64) for a in (u, g))
         factor = _call._factor(scale, us, gs)[rows]
 
-    with np.errstate(all="ignore"):
-        x = np.ascontiguousarray(x[rows], dtype)
-        ids = np.concatenate([y.ravel(), s])
-        at_labels, at_sampled = np.split(_gather(parts, ids, dtype), [y.size])
-        at_labels = at_labels.reshape(*y.shape, -1)
-        logits = np.empty((len(x), num_true + s.size), dtype)
-        of_labels, of_sampled = logits[:, :num_true], logits[:, num_true:]
-        np.vecdot(x[:, None], at_labels, out=of_labels)
-        _product(x, np.ascontiguousarray(at_sampled.T), of_sampled)
-        shift = np.zeros(ids.size) if b is None else b[ids].astype(np.float64)
-        of_labels += (shift[: y.size].reshape(y.shape) - np.log(true_expected)).astype(dtype)
-        of_sampled += (shift[y.size :] - np.log(sampled_expected)).astype(dtype)
-        if remove_accidental_hits:
-            of_sampled[accidental_hits(y, s)] = -np.inf  # costs nothing; its gradient is 0
-        losses = (_choose if softmax else _tell)(logits, num_true, with_grad, factor)
-        if u is not None:
-            losses = losses * u[rows]
-        if none:
-            value: Any = np.zeros(size, dtype)
-            value[rows] = losses
-        else:
-            value = dtype.type(losses.sum() / denominator if denominator else np.nan)
-        if not with_grad:
-            return value
+    x = np.ascontiguousarray(x[rows], dtype)
+    ids = np.concatenate([y.ravel(), s])
+    shift = -np.log(np.concatenate([true_expected.ravel(), sampled_expected]))
+    if b is not None:
+        shift += b[ids]
+    shift = shift.astype(dtype)
+    hits = accidental_hits(y, s) if remove_accidental_hits else None
+    loss = _choose if softmax else _tell
+    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, with_grad)
+    if u is not None:
+        losses *= u[rows]
+    if none:
+        value: Any = np.zeros(size, dtype)
+        value[rows] = losses
+    else:
+        value = dtype.type(losses.sum() / denominator if denominator else np.nan)
+    if not with_grad:
+        return value
+    d_x, d_rows, d_logits = grads
+    d_inputs = d_x
+    if len(d_x) < size:
+        d_inputs = np.zeros((size, d_x.shape[1]), dtype)
+        d_inputs[rows] = d_x
+    return value, SampledGradients(
+        d_inputs.astype(x_grad_type, copy=False),
+        ids,
+        d_rows.astype(w_grad_type, copy=False),
+        None if b is None else d_logits.astype(b_grad_type),
+    )
 
+
+def _blocks(
+    loss: Callable[..., Array],
+    x: Array,
+    labels: Array,
+    sampled: Array,
+    parts: list[Array],
+    shift: Array,
+    hits: tuple[Array, Array] | None,
+    factor: Array | None,
+    with_grad: bool,
+) -> tuple[Array, ...]:
+    """Losses of the rows, and with gradients those of inputs, of class vectors and of logits.
+
+    A block of rows goes through all steps while it is in the cache; logits exist only there.
+    """
+    (size, num_true), (_, features), dtype = labels.shape, x.shape, x.dtype
+    at_sampled = _gather(parts, sampled, np.empty((sampled.size, features), dtype))
+    turned = np.ascontiguousarray(at_sampled.T)
+    step = max(_FEW, _BLOCK // max(1, at_sampled.size) // _FEW * _FEW)
+    blocks = -(-size // step)
+    pieces = min(_PIECES, blocks)
+    losses = np.empty(size)
+    if with_grad:
+        d_x = np.empty(x.shape, dtype)
+        d_rows = np.empty((labels.size + sampled.size, features), dtype)
+        d_logits = np.empty(labels.size + sampled.size)
+        sums = np.zeros((pieces, sampled.size, features), dtype)
+        logit_sums = np.zeros((pieces, sampled.size))
+
+    def block(piece: int, here: slice) -> None:
+        xs, flat = x[here], slice(here.start * num_true, here.stop * num_true)
+        ids = labels[here].ravel()
+        vectors = d_rows[flat] if with_grad else np.empty((ids.size, features), dtype)
+        at_labels = _gather(parts, ids, vectors).reshape(-1, num_true, features)
+        logits = np.empty((len(xs), num_true + sampled.size), dtype)
+        true, others = logits[:, :num_true], logits[:, num_true:]
+        np.vecdot(xs[:, None], at_labels, out=true)
+        _product(xs, turned, others)
+        true += shift[flat].reshape(true.shape)
+        others += shift[labels.size :]
+        if hits is not None:
+            found = slice(*np.searchsorted(hits[0], (here.start, here.stop)))
+            # Costs nothing, and its gradient is 0.
+            others[hits[0][found] - here.start, hits[1][found]] = -np.inf
+        by = None if factor is None else factor[here]
+        losses[here] = loss(logits, num_true, with_grad, by)
+        if not with_grad:
+            return
         # The gradient has taken the place of the logits.
-        silent = None if factor is None or factor.all() else factor == 0
-        if silent is not None:  # 0 whatever the vector is
-            x = np.where(silent[:, None], dtype.type(0), x)
-        values = np.empty((ids.size, x.shape[1]), dtype)
-        of_true = of_labels[:, :, None]
-        np.multiply(of_true, x[:, None], out=values[: y.size].reshape(at_labels.shape))
-        values[y.size :] = _transposed_product(of_sampled, x)
-        d_rows = np.empty(x.shape, dtype)
-        _product(of_sampled, at_sampled, d_rows)
-        at_labels *= of_true
-        for part in np.moveaxis(at_labels, 1, 0):
-            d_rows += part
+        silent = None if by is None or by.all() else by == 0
+        if silent is not None:  # 0, whatever the vector is
+            xs = np.where(silent[:, None], dtype.type(0), xs)
+        _product(others, at_sampled, d_x[here])
+        at_labels *= true[:, :, None]
+        for t in range(num_true):
+            d_x[here] += at_labels[:, t]
         if silent is not None:
-            d_rows[silent] = 0
-        d_inputs = d_rows
-        if not isinstance(rows, slice):
-            d_inputs = np.zeros((size, x.shape[1]), dtype)
-            d_inputs[rows] = d_rows
-        d_bias = None
-        if b is not None:
-            d_bias = np.concatenate([of_labels.ravel(), of_sampled.sum(0, np.float64)])
-            d_bias = d_bias.astype(b_grad_type)
-        return value, SampledGradients(
-            d_inputs.astype(x_grad_type, copy=False),
-            ids,
-            values.astype(w_grad_type, copy=False),
-            d_bias,
-        )
+            d_x[here][silent] = 0
+        # The class vectors are not needed any more; their gradients take their place.
+        np.multiply(true[:, :, None], xs[:, None], out=at_labels)
+        _add_transposed_product(others, xs, sums[piece])
+        d_logits[flat] = true.ravel()
+        logit_sums[piece] += others.sum(axis=0, dtype=np.float64)
+
+    settings = _config.current()
+    threads = settings.threads or _threads.default_threads()
+    if size * at_sampled.size < _PARALLEL or _SMALL // max(1, at_sampled.size) < _FEW:
+        threads = 1
+
+    def work(piece: int) -> None:
+        # A thread of the pool knows nothing of the caller's settings.
+        token = _config.scoped.set(settings._replace(threads=1))
+        try:
+            with np.errstate(all="ignore"):
+                for k in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
+                    block(piece, slice(k * step, min(size, (k + 1) * step)))
+        finally:
+            _config.scoped.reset(token)
+
+    _threads.run(work, pieces, threads)
+    if not with_grad:
+        return (losses,)
+    with np.errstate(all="ignore"):
+        sums.sum(axis=0, out=d_rows[labels.size :])
+        logit_sums.sum(axis=0, out=d_logits[labels.size :])
+    return losses, d_x, d_rows, d_logits
 
 
 def _targets(logits: Array, num_true: int) -> Array:
@@ -707,54 +772,40 @@ def _choose(logits: Array, num_true: int, with_grad: bool, factor: Array | None)
         factor, logits if with_grad else None,
     )  # fmt: skip
     losses: Array = result[0] if with_grad else result
-    return losses.astype(np.float64)
+    return losses
 
 
 # ---- products ------------------------------------------------------------------------
 
 
-def _share(work: Any, count: int, multiplications: int) -> None:
-    """Run the pieces of a product, on the threads if it is large enough."""
-    threads = _config.current().threads or _threads.default_threads()
-    _threads.run(work, count, threads if multiplications >= _PARALLEL else 1)
+def _stack(a: Array, rows: int) -> Array:
+    """All rows but the last few, as (n, rows, columns)."""
+    n = len(a) // rows
+    return a[: n * rows].reshape(n, rows, a.shape[1])
 
 
 def _product(a: Array, b: Array, out: Array) -> None:
     """``out = a @ b``, a few rows of ``a`` at a time."""
     rows = _SMALL // max(1, b.size)
-    if rows < 8 or len(a) <= rows:  # too thin to be fast: one product, on BLAS's own threads
-        np.matmul(a, b, out=out)
-        return
-    step = rows * _STACK
-
-    def work(k: int) -> None:
-        some, to = a[k * step : (k + 1) * step], out[k * step : (k + 1) * step]
-        whole = len(some) // rows * rows
-        left = some[:whole].reshape(whole // rows, rows, a.shape[1])
-        np.matmul(left, b, out=to[:whole].reshape(whole // rows, rows, b.shape[1]))
-        np.matmul(some[whole:], b, out=to[whole:])
-
-    _share(work, -(-len(a) // step), a.size * b.shape[1])
+    done = 0
+    if _FEW <= rows < len(a):
+        np.matmul(_stack(a, rows), b, out=_stack(out, rows))
+        done = len(a) // rows * rows
+    if done < len(a):
+        np.matmul(a[done:], b, out=out[done:])
 
 
-def _transposed_product(a: Array, b: Array) -> Array:
-    """``a.T @ b``, sums over a few rows at a time, added up in order."""
-    size = a.shape[1] * b.shape[1]
-    rows = _SMALL // max(1, size)
-    if rows < 8 or len(a) <= rows:
-        return a.T @ b
-    step = rows * _STACK
-    stacks = -(-len(a) // step)
-    sums = np.zeros((min(_SUMS, stacks), a.shape[1], b.shape[1]), a.dtype)
-
-    def work(k: int) -> None:
-        for j in range(stacks * k // len(sums), stacks * (k + 1) // len(sums)):
-            some, other = a[j * step : (j + 1) * step], b[j * step : (j + 1) * step]
-            whole = len(some) // rows * rows
-            left = some[:whole].reshape(whole // rows, rows, a.shape[1]).transpose(0, 2, 1)
-            right = other[:whole].reshape(whole // rows, rows, b.shape[1])
-            sums[k] += (left @ right).sum(axis=0)
-            sums[k] += some[whole:].T @ other[whole:]
-
-    _share(work, len(sums), len(a) * size)
-    return sums.sum(axis=0)
+def _add_transposed_product(a: Array, b: Array, out: Array) -> None:
+    """``out += a.T @ b``, sums over a few rows at a time, added up in order."""
+    rows = _SMALL // max(1, out.size)
+    done = 0
+    if _FEW <= rows < len(a):
+        left, right = _stack(a, rows).transpose(0, 2, 1), _stack(b, rows)
+        several = np.empty((min(_TOGETHER, len(left)), *out.shape), out.dtype)
+        for k in range(0, len(left), _TOGETHER):
+            some = several[: len(left) - k]
+            np.matmul(left[k : k + _TOGETHER], right[k : k + _TOGETHER], out=some)
+            out += np.add.reduce(some, axis=0)
+        done = len(a) // rows * rows
+    if done < len(a):
+        out += a[done:].T @ b[done:]

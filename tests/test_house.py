@@ -42,6 +42,8 @@ FLOORS = {
     "__init__": 7,
 }
 
+RESULTS = {"SampledGradients"}
+HELPERS = {"scatter_add"}
 SETTINGS = {"config", "set_config", "get_config", "show_config", "warmup"}
 ALLOWED_ANYWHERE = {"numpy"}
 
@@ -157,7 +159,7 @@ def test_every_public_function_is_in_the_registry():
     registered = set(SPECS) | {f"{n}_with_grad" for n, s in SPECS.items() if s.is_loss}
     # The source document's own signature of sequence_loss: lists over time.
     by_example = {"sequence_loss_by_example", "sequence_loss_by_example_with_grad"}
-    assert functions == registered | by_example
+    assert functions == registered | by_example | RESULTS | HELPERS
     assert set(fx.__all__) >= SETTINGS
     assert "__version__" in vars(fx)
 
@@ -176,14 +178,16 @@ DATA = {
     "normalizer": ["x"],
     "activation": ["x"],
     "picked": ["log_probs", "labels"],
+    "sampled": ["inputs", "weight", "labels"],
     "binary_cross_entropy": ["probs", "labels"],
 }
 
 
 def _options(name, spec):
     """Every parameter after the data, as the registry has it."""
-    axis = ["axis"] if spec.has_classes and spec.family != "sequence" else []
-    return axis + [*spec.options] + ["out"] * (spec.family != "sequence")
+    own = spec.family in ("sequence", "sampled")  # neither an axis nor an array to write into
+    axis = ["axis"] if spec.has_classes and not own else []
+    return axis + [*spec.options] + ["out"] * (not own)
 
 
 def test_signatures_follow_the_registry():
@@ -200,7 +204,7 @@ def test_signatures_follow_the_registry():
             assert parameters["reduction"].default == "none"
         if spec.is_loss:
             more = inspect.signature(getattr(fx, f"{name}_with_grad")).parameters
-            extra = ["upstream", "grad_out"]
+            extra = ["upstream"] + ["grad_out"] * (spec.family != "sampled")
             extra += ["labels_grad_out"] * (spec.family in ("dense", "binary"))
             extra += ["pos_weight_grad_out"] * ("pos_weight" in spec.options)
             assert set(more) == {*parameters, *extra}
@@ -265,7 +269,7 @@ def test_docstring_matches_the_signature(name):
         assert _documented(sections["Parameters"]) == parameters
     else:
         assert "Parameters" not in sections
-    if name not in ("set_config", "show_config", "warmup", "config"):
+    if name not in {"set_config", "show_config", "warmup", "config"} | RESULTS | HELPERS:
         assert "Returns" in sections
     order = (
         "Parameters",
@@ -280,7 +284,7 @@ def test_docstring_matches_the_signature(name):
     assert [s for s in order if s in sections] == list(sections)
 
 
-@pytest.mark.parametrize("name", [n for n in PUBLIC if n not in SETTINGS])
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n not in SETTINGS | RESULTS | HELPERS])
 def test_docstring_of_a_function_has_every_section(name):
     _, sections = _sections(getattr(fx, name))
     assert {"Parameters", "Returns", "Raises", "Examples"} <= set(sections)

@@ -164,7 +164,15 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
         x, axis = np.moveaxis(x, axis, -1), -1
         x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
-    if "labels" not in parameters:
+    if spec.family == "sampled":  # vectors along the axis; as many classes as entries
+        x = np.moveaxis(x, axis, -1)
+        x = x[(0,) * (x.ndim - 2)] if x.ndim > 1 else x[None]
+        candidates = np.arange(x.shape[1]), np.ones(len(x)), np.ones(x.shape[1])
+        loss, grad = getattr(fx, f"{name}_with_grad")(
+            x, np.eye(x.shape[1], dtype=x.dtype), np.arange(len(x)) % 2, sampled=candidates
+        )
+        results = loss, grad.inputs, grad.weight
+    elif "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:
         shape = x.shape

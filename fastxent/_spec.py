@@ -201,7 +201,7 @@ SPECS = {
                 "reduction",
             ),
             {"value": _SAMPLED, "grad": _SAMPLED},
-            ("linear_weights", "permutation"),
+            ("candidates",),  # may come in any order
             "any real h, W and b; integer labels in [0, C); expected counts c > 0",
         ),
         Spec(
@@ -219,7 +219,7 @@ SPECS = {
                 "reduction",
             ),
             {"value": _SAMPLED, "grad": _SAMPLED},
-            ("linear_weights", "permutation"),
+            ("candidates",),  # may come in any order
             "any real h, W and b; integer labels in [0, C); expected counts c > 0",
         ),
         Spec(

@@ -19,7 +19,7 @@ Rng: TypeAlias = "np.random.Generator"  # a name only: NumPy imports that module
 class Candidates(NamedTuple):
     """Sampled classes, and how often each class is expected among them.
 
-    Attributes
+    Parameters
     ----------
     ids : ndarray of int64
         The sampled classes, shape ``(num_sampled,)``, in the order in which they were drawn.

@@ -19,6 +19,8 @@ FUNCTIONS = {
     "log_sigmoid": "activation",
     "sigmoid_cross_entropy": "binary",
     "binary_cross_entropy": "binary",
+    "nce_loss": "sampled",
+    "sampled_softmax_loss": "sampled",
 }
 
 

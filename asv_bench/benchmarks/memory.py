@@ -27,7 +27,7 @@ class _Memory:
     version = "1"
     timeout = 300
     param_names = ("function", "contender", "workload")
-    params = (of("index", "dense", "picked", "sequence", "binary"), CONTENDERS, LARGE)
+    params = (of("index", "dense", "picked", "sequence", "binary", "sampled"), CONTENDERS, LARGE)
     grad = False
 
     def setup(self, function, contender, workload):

@@ -70,11 +70,11 @@ class Activation(_Speed):
 
 
 class OtherLoss(_Speed):
-    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "sampled"), CONTENDERS, FEW_CASES)
     time_forward = _Speed.run
 
 
 class OtherLossWithGrad(_Speed):
-    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "sampled"), CONTENDERS, FEW_CASES)
     grad = True
     time_gradient = _Speed.run

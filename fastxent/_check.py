@@ -568,3 +568,39 @@ def rows(name: str, a: Any, ids: Array, shape: tuple[int, ...]) -> Array:
             f"{a.shape}"
         )
     return a
+
+
+def label_columns(name: str, y: Array, columns: Any) -> None:
+    """Labels with so many columns; classes in a row where that is None."""
+    good = y.ndim == 1 if columns is None else y.ndim == 2 and y.shape[1] == columns
+    if not good:
+        wanted = "(num_sampled,)" if columns is None else f"(rows, {columns})"
+        raise ValueError(f"{name} must have shape {wanted}; got {y.shape}")
+
+
+def vocabulary(file: Any, unigrams: Any) -> list[float]:
+    """Counts of classes: given, or the last field of each line of a file."""
+    if bool(file) == bool(len(unigrams)):
+        given = "both" if file else "neither"
+        raise ValueError(f"vocab_file or unigrams must be given, and not both; got {given}")
+    if not file:
+        return [number("unigrams", c, 0.0, float(np.finfo(float).max)) for c in unigrams]
+    found = []
+    with open(file, encoding="utf-8") as lines:
+        for line in lines:
+            if line == "\n":
+                continue
+            try:
+                found.append(float(line.rpartition(",")[2]))
+            except ValueError:
+                raise ValueError(
+                    f"vocab_file must have a count at the end of each line; got {line.rstrip()!r}"
+                ) from None
+    return found
+
+
+def enough_counts(known: int, range_max: int) -> None:
+    if known != range_max:
+        raise ValueError(
+            f"range_max must be the number of counts and reserved ids, {known}; got {range_max}"
+        )

@@ -54,8 +54,14 @@ class _Sampler:
         """How many classes can be drawn."""
         return self.num_classes
 
-    def _learn(self, labels: Array) -> None:
-        """Be told of the labels of a batch, after its counts are made."""
+    def learn(self, labels: Array) -> None:
+        """Be told of the labels of a batch; `sample` does so after its counts are made.
+
+        Parameters
+        ----------
+        labels : ndarray of int64
+            Labels in ``[0, num_classes)``, any shape.
+        """
 
     def probability(self, ids: Any) -> Any:
         """Probability of each class in one draw.
@@ -147,7 +153,7 @@ class _Sampler:
                 true, sampled = (-np.expm1(tries * np.log1p(-p)) for p in (true, sampled))
         else:
             true, sampled = n * true, n * sampled
-        self._learn(labels)
+        self.learn(labels)
         return Candidates(ids, true, sampled)
 
     def ids_and_tries(self, num_sampled: int, unique: bool, rng: Rng) -> tuple[Array, float]:
@@ -409,7 +415,14 @@ class LearnedUnigram(_Sampler):
         self._counts = np.ones(self.num_classes, np.int64)
         self._total = self.num_classes
 
-    def _learn(self, labels: Array) -> None:
+    def learn(self, labels: Array) -> None:
+        """Count labels.
+
+        Parameters
+        ----------
+        labels : ndarray of int64
+            Labels in ``[0, num_classes)``, any shape.
+        """
         np.add.at(self._counts, labels.ravel(), 1)
         self._total += labels.size
 

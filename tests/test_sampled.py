@@ -253,7 +253,7 @@ def test_partitions_are_the_whole(sampled_loss):
         b = with_grad(sampled_loss)(x, parts, y, bias=bias, sampled=candidates)
         for one, other in zip((a[0], *a[1]), (b[0], *b[1])):
             np.testing.assert_array_equal(one, other)
-    with pytest.raises(TypeError, match="weight must have one dtype .* float32, float64"):
+    with pytest.raises(TypeError, match=r"weight must have one dtype .* float32, float64"):
         fx.nce_loss(x, [weight[:7], weight[7:].astype(float)], y, sampled=candidates)
 
 

@@ -641,9 +641,11 @@ def _loss(
         losses *= u[rows]
     if none:
         value: Any = np.zeros(size, dtype)
-        value[rows] = losses
+        with np.errstate(over="ignore"):
+            value[rows] = losses
     else:
-        value = dtype.type(losses.sum() / denominator if denominator else np.nan)
+        with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
+            value = dtype.type(losses.sum() / denominator if denominator else np.nan)
     if not with_grad:
         return value
     d_x, d_rows, d_logits = grads

@@ -175,6 +175,12 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
             x, np.eye(x.shape[1], dtype=x.dtype), np.arange(len(x)) % 2, sampled=candidates
         )
         results = loss, grad.inputs, grad.weight
+    elif spec.family == "linear":  # the features are the last axis; as many classes as features
+        x = np.moveaxis(x, axis, -1)
+        weight = np.eye(x.shape[-1], dtype=x.dtype)
+        labels = np.arange(x.size // x.shape[-1]).reshape(x.shape[:-1]) % 2
+        loss, grad = fx.linear_cross_entropy_with_grad(x, weight, labels)
+        results = loss, grad.inputs, grad.weight
     elif "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:

@@ -17,12 +17,15 @@ PACKAGE = pathlib.Path(fx.__file__).parent
 
 #: A file imports only from floors below its own.
 FLOORS = {
+    "_choices": 0,
     "_config": 0,
     "_spec": 0,
     "_version": 0,
     "_check": 1,
     "_npy": 2,
     "_threads": 1,
+    "_front": 2,
+    "_pool": 1,
     "_numpy": 2,
     "_cython": 2,
     "_numba": 2,
@@ -42,7 +45,7 @@ FLOORS = {
     "__init__": 7,
 }
 
-RESULTS = {"SampledGradients"}
+RESULTS = {"LinearGradients", "SampledGradients"}
 HELPERS = {"scatter_add"}
 SETTINGS = {"config", "set_config", "get_config", "show_config", "warmup"}
 ALLOWED_ANYWHERE = {"numpy"}
@@ -178,6 +181,7 @@ DATA = {
     "normalizer": ["x"],
     "activation": ["x"],
     "picked": ["log_probs", "labels"],
+    "linear": ["inputs", "weight", "labels"],
     "sampled": ["inputs", "weight", "labels"],
     "binary_cross_entropy": ["probs", "labels"],
 }
@@ -185,7 +189,7 @@ DATA = {
 
 def _options(name, spec):
     """Every parameter after the data, as the registry has it."""
-    own = spec.family in ("sequence", "sampled")  # neither an axis nor an array to write into
+    own = spec.family in ("sequence", "linear", "sampled")  # no axis, no array to write into
     axis = ["axis"] if spec.has_classes and not own else []
     return axis + [*spec.options] + ["out"] * (not own)
 

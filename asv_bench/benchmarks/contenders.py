@@ -67,7 +67,7 @@ def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     return None
 
 
-#: Features of a row, and classes that are drawn, of the losses that sample.
+#: Features of a row of a linear layer, and classes that are drawn.
 FEATURES, SAMPLED = 128, 64
 
 #: Family -> labels for logits of a shape.
@@ -77,6 +77,7 @@ LABELS = {
     "dense": _distributions,
     "picked": _index,
     "sequence": _index,
+    "linear": _index,
     "sampled": _index,
     "activation": _none,
     "binary": _yes_or_no,
@@ -89,6 +90,7 @@ OPTIONS = {
     "dense": ("axis", "reduction"),
     "picked": ("axis", "reduction"),
     "sequence": (),
+    "linear": ("reduction",),
     "sampled": ("reduction",),
     "activation": (),
     "binary": ("reduction",),
@@ -118,11 +120,13 @@ def make_job(
         return rng.standard_normal(shape, dtype=np.float32)
 
     labels = LABELS[family](rng, shape, axis, narrow)
-    if family == "sampled":
+    if family in ("linear", "sampled"):
         if len(shape) != 2:
             raise NotImplementedError(f"{function} takes rows of classes")
         x, weight = (_drawn((n, FEATURES), draw, narrow) for n in shape)
         weight = (weight.astype(np.float32) * FEATURES**-0.5).astype(narrow)
+        if family == "linear":
+            return Job(function, grad, axis, dtype, threads, x, labels, weight)
         ids = rng.permutation(shape[1])[:SAMPLED]
         each = len(ids) / shape[1]
         sampled = ids, np.full(len(labels), each), np.full(len(ids), each)
@@ -161,7 +165,11 @@ def ours(job: Job, mode: str = "given") -> Callable[[], Any]:
     if job.sampled is not None:
         options["sampled"] = job.sampled
     elif job.grad and mode != "fresh":
-        options["grad_out"] = job.x if mode == "in place" else np.empty_like(job.x)
+        if family == "linear":
+            arrays = np.empty_like(job.x), np.empty_like(job.weight), None
+            options["grad_out"] = fx.LinearGradients(*arrays)
+        else:
+            options["grad_out"] = job.x if mode == "in place" else np.empty_like(job.x)
     if job.labels is None and job.function != "logsumexp":
         options["out"] = np.empty_like(job.x)
     return functools.partial(getattr(fx, name), *arguments, **options)
@@ -183,7 +191,7 @@ def _torch(job: Job, how: str) -> Any:
             return torch.from_numpy(a.view("int16")).view(torch.bfloat16)
         return torch.from_numpy(a)
 
-    x, labels = tensor(job.x), tensor(job.labels)
+    x, labels, weight = tensor(job.x), tensor(job.labels), tensor(job.weight)
     axis = job.axis
     functions = {
         "sparse_softmax_cross_entropy": lambda x: F.cross_entropy(x, labels),
@@ -193,6 +201,7 @@ def _torch(job: Job, how: str) -> Any:
         "log_softmax": lambda x: F.log_softmax(x, axis),
         "nll_loss": lambda x: F.nll_loss(x, labels),
         "sequence_loss": lambda x: F.cross_entropy(x.flatten(0, 1), labels.flatten()),
+        "linear_cross_entropy": lambda x: F.cross_entropy(x @ weight.T, labels),
         "sigmoid": torch.sigmoid,
         "log_sigmoid": F.logsigmoid,
         "sigmoid_cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, labels),
@@ -202,7 +211,7 @@ def _torch(job: Job, how: str) -> Any:
         return None
     function = functions[job.function]
     if how == "function transform":
-        if not job.grad:
+        if not job.grad or weight is not None:
             return None
         torch._dynamo.reset()  # or the caches of earlier rows count against this one
         transformed = torch.compile(torch.func.grad_and_value(function), dynamic=False)
@@ -218,11 +227,15 @@ def _torch(job: Job, how: str) -> Any:
     if not job.grad:
         return lambda: function(x)
     x = x.detach().requires_grad_()
+    if weight is not None:
+        weight.requires_grad_()
 
     def call():
         loss = function(x)
         loss.backward()
         grad, x.grad = x.grad, None
+        if weight is not None:
+            grad, weight.grad = (grad, weight.grad, None), None
         return loss, grad
 
     return call
@@ -250,6 +263,7 @@ def _jax(job: Job) -> Any:
         "log_softmax": lambda x, y: jax.nn.log_softmax(x, axis=axis),
         "nll_loss": lambda x, y: -jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).mean(),
         "sequence_loss": lambda x, y: optax.softmax_cross_entropy_with_integer_labels(x, y).mean(),
+        "linear_cross_entropy": lambda x, y: sparse(x[0] @ x[1].T, y).mean(),
         "sigmoid": lambda x, y: jax.nn.sigmoid(x),
         "log_sigmoid": lambda x, y: jax.nn.log_sigmoid(x),
         "sigmoid_cross_entropy": lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).mean(),
@@ -259,6 +273,8 @@ def _jax(job: Job) -> Any:
         return None
     function = functions[job.function]
     x = jnp.asarray(job.x)
+    if job.weight is not None:
+        x = x, jnp.asarray(job.weight)
     compiled = jax.jit(jax.value_and_grad(function) if job.grad else function)
     return lambda: jax.block_until_ready(compiled(x, labels))
 
@@ -432,6 +448,8 @@ def _around(special: Any, job: Job, x: Any) -> Any:
     if job.sampled is not None:
         return _sampled(special, job, x)
     axis, labels = job.axis, job.labels
+    if job.weight is not None:
+        return _linear(special, job, x)
     rows = x.size // x.shape[axis]
 
     def at_labels(a):
@@ -494,6 +512,22 @@ def _around(special: Any, job: Job, x: Any) -> Any:
         ("binary_cross_entropy", False): probabilities,
         ("binary_cross_entropy", True): probabilities_grad,
     }.get((job.function, job.grad))
+
+
+def _linear(special: Any, job: Job, x: Any) -> Any:
+    """The logits as a whole, and what follows from their gradient."""
+    weight = job.weight.astype(x.dtype)
+    loss = "sparse_softmax_cross_entropy"
+
+    def call():
+        logits = job._replace(function=loss, weight=None)
+        result = _around(special, logits, x @ weight.T)()
+        if not job.grad:
+            return result
+        value, grad = result
+        return value, (grad @ weight, grad.T @ x, None)
+
+    return call
 
 
 def _sampled(special: Any, job: Job, x: Any) -> Any:

@@ -38,7 +38,7 @@ def draw(figure):
     plane = np.linalg.svd(points, full_matrices=False)[2][:2].T
     for k, (pair, ends) in enumerate(zip(found["named"], (points @ plane).reshape(-1, 2, 2))):
         right.plot(*ends.T, marker="o", markersize=3, linewidth=1, color=f"C{k % 5}")
-        place = dict(xytext=(4, 3), textcoords="offset points", fontsize=7)
+        place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
         right.annotate(", ".join(pair), ends.mean(axis=0), **place)
-    right.margins(0.2)
+    right.margins(0.3, 0.2)
     right.set(title="word vectors", xticks=[], yticks=[])

@@ -45,6 +45,18 @@ class SampledGradients(NamedTuple):
         A row for each of ``ids``, in the dtype of ``weight``.
     bias : ndarray or None
         An entry for each of ``ids``, in the dtype of ``bias``; None without a bias.
+
+    See Also
+    --------
+    scatter_add : Add the rows to an array.
+
+    Examples
+    --------
+    >>> import fastxent as fx
+    >>> chosen = [0], [1.0], [1.0]
+    >>> _, grad = fx.nce_loss_with_grad([[0.0]], [[1.0], [2.0]], [1], sampled=chosen)
+    >>> grad.ids.tolist(), grad.inputs.tolist()
+    ([1, 0], [[-0.5]])
     """
 
     inputs: Any
@@ -720,10 +732,10 @@ def _blocks(
         if silent is not None:
             d_x[here][silent] = 0
         # The class vectors are not needed any more; their gradients take their place.
-        np.multiply(true[:, :, None], xs[:, None], out=at_labels)
+        np.einsum("bt,bd->btd", true, xs, out=at_labels)
         _add_transposed_product(others, xs, sums[piece])
         d_logits[flat] = true.ravel()
-        logit_sums[piece] += others.sum(axis=0, dtype=np.float64)
+        logit_sums[piece] += np.einsum("ij->j", others, dtype=np.float64)
 
     settings = _config.current()
     threads = settings.threads or _threads.default_threads()
@@ -759,24 +771,24 @@ def _targets(logits: Array, num_true: int) -> Array:
 def _tell(logits: Array, num_true: int, with_grad: bool, factor: Array | None) -> Array:
     """NCE: the loss of each row; the gradient takes the place of the logits."""
     upstream = None if factor is None else np.broadcast_to(factor[:, None], logits.shape)
-    result = _call.entries(
-        "logits", logits, _targets(logits, num_true), None, None, 0.0, "none", None, with_grad,
-        upstream, logits if with_grad else None,
-    )  # fmt: skip
-    losses: Array = result[0] if with_grad else result
-    return losses.sum(axis=1, dtype=np.float64)
+    losses = np.empty_like(logits)
+    if logits.size:
+        _call.entry_rows(logits, _targets(logits, num_true), upstream, losses, with_grad)
+    return np.einsum("ij->i", losses, dtype=np.float64)  # two thirds of the time of sum()
 
 
 def _choose(logits: Array, num_true: int, with_grad: bool, factor: Array | None) -> Array:
     """Sampled softmax: the loss of each row; the gradient takes the place of the logits."""
-    index = num_true == 1
-    labels = np.zeros(len(logits), np.intp) if index else _targets(logits, num_true)
+    if num_true == 1:
+        losses = np.empty(len(logits), logits.dtype)
+        zeros = np.zeros(len(logits), np.intp)  # the label's column
+        _call.index_rows(logits, zeros, None, factor, None, 0.0, 0.0, 1.0, losses, with_grad)
+        return losses
     result = _call.loss(
-        index, logits, labels, -1, None, None, None, 0.0, 0.0, None, "none", None, with_grad,
-        factor, logits if with_grad else None,
+        False, logits, _targets(logits, num_true), -1, None, None, None, 0.0, 0.0, None, "none",
+        None, with_grad, factor, logits if with_grad else None,
     )  # fmt: skip
-    losses: Array = result[0] if with_grad else result
-    return losses
+    return result[0] if with_grad else result
 
 
 # ---- products ------------------------------------------------------------------------

@@ -27,6 +27,17 @@ class Candidates(NamedTuple):
         How often each label is expected among ``ids``: the shape of the labels.
     sampled_expected : ndarray of float64
         How often each of ``ids`` is expected, shape ``(num_sampled,)``.
+
+    See Also
+    --------
+    fastxent.nce_loss : Takes them as ``sampled``.
+
+    Examples
+    --------
+    >>> from fastxent import samplers
+    >>> found = samplers.Uniform(10).sample(5, [3], unique=False)
+    >>> found.true_expected.tolist(), found.ids.shape
+    ([0.5], (5,))
     """
 
     ids: Any
@@ -54,14 +65,8 @@ class _Sampler:
         """How many classes can be drawn."""
         return self.num_classes
 
-    def learn(self, labels: Array) -> None:
-        """Be told of the labels of a batch; `sample` does so after its counts are made.
-
-        Parameters
-        ----------
-        labels : ndarray of int64
-            Labels in ``[0, num_classes)``, any shape.
-        """
+    def _learn(self, labels: Array) -> None:
+        """Be told of the labels of a batch, after its counts are made."""
 
     def probability(self, ids: Any) -> Any:
         """Probability of each class in one draw.
@@ -74,7 +79,7 @@ class _Sampler:
         Returns
         -------
         ndarray or scalar
-            float64, the shape of ``ids``.
+            Numbers of float64, in the shape of ``ids``.
 
         Raises
         ------
@@ -82,6 +87,10 @@ class _Sampler:
             "ids must lie in [0, num_classes); got ... at position ...".
         TypeError
             "ids must be integers ...".
+
+        See Also
+        --------
+        sample : Draw by these probabilities.
 
         Examples
         --------
@@ -131,6 +140,10 @@ class _Sampler:
             "true_labels must be integers ...", "rng must be None, an integer or a
             numpy.random.Generator ...".
 
+        See Also
+        --------
+        probability : What the counts follow from.
+
         Notes
         -----
         Distinct ids are drawn by rejection. After 4 ``num_sampled`` rejections each next id
@@ -146,35 +159,18 @@ class _Sampler:
         """
         n = _check.count("num_sampled", num_sampled)
         labels = _check.class_ids("true_labels", true_labels, self.num_classes)
-        ids, tries = self.ids_and_tries(n, unique, _check.rng(rng))
+        ids, tries = self._ids_and_tries(n, unique, _check.rng(rng))
         true, sampled = self._probability(labels), self._probability(ids)
         if unique:
             with np.errstate(divide="ignore"):  # a class that is certain
                 true, sampled = (-np.expm1(tries * np.log1p(-p)) for p in (true, sampled))
         else:
             true, sampled = n * true, n * sampled
-        self.learn(labels)
+        self._learn(labels)
         return Candidates(ids, true, sampled)
 
-    def ids_and_tries(self, num_sampled: int, unique: bool, rng: Rng) -> tuple[Array, float]:
-        """Draw ids, and count the draws that it took; `sample` without the expected counts.
-
-        Parameters
-        ----------
-        num_sampled : int
-            How many ids.
-        unique : bool
-            Distinct ids.
-        rng : numpy.random.Generator
-            Where the randomness comes from.
-
-        Returns
-        -------
-        ids : ndarray of int64
-            Shape ``(num_sampled,)``.
-        tries : float
-            The number of draws, rejected ones included.
-        """
+    def _ids_and_tries(self, num_sampled: int, unique: bool, rng: Rng) -> tuple[Array, float]:
+        """Draw ids, and count the draws that it took, rejected ones included."""
         if not unique:
             return self._draw(num_sampled, rng), num_sampled
         _check.enough_classes(num_sampled, self._possible())
@@ -415,14 +411,7 @@ class LearnedUnigram(_Sampler):
         self._counts = np.ones(self.num_classes, np.int64)
         self._total = self.num_classes
 
-    def learn(self, labels: Array) -> None:
-        """Count labels.
-
-        Parameters
-        ----------
-        labels : ndarray of int64
-            Labels in ``[0, num_classes)``, any shape.
-        """
+    def _learn(self, labels: Array) -> None:
         np.add.at(self._counts, labels.ravel(), 1)
         self._total += labels.size
 

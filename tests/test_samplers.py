@@ -137,7 +137,7 @@ TIMES = 4000
 def distinct_draws(name):
     weights, n, longest = DISTINCT[name]
     sampler, random = samplers.Unigram(weights), np.random.default_rng(5)
-    found = [sampler.ids_and_tries(n, True, random) for _ in range(TIMES)]
+    found = [sampler._ids_and_tries(n, True, random) for _ in range(TIMES)]
     found = [(tuple(ids.tolist()), int(tries)) for ids, tries in found]
     # After 4 n rejections, what is left is drawn from directly; both ways are met.
     beyond = np.mean([tries > 5 * n for _, tries in found])
@@ -181,7 +181,7 @@ def test_distinct_draws_of_the_rare_take_no_longer():
     assert found.ids.tolist() == [0, 1, 2]
     assert np.all(found.sampled_expected > 0)
     np.testing.assert_allclose(found.sampled_expected[0], 1)
-    _, tries = sampler.ids_and_tries(3, True, np.random.default_rng(0))
+    _, tries = sampler._ids_and_tries(3, True, np.random.default_rng(0))
     assert 1e297 < tries < 1e303
 
 
@@ -198,7 +198,7 @@ def test_large():
     found = sampler.sample(10**4, [[0], [999_999]], rng=0)
     assert np.unique(found.ids).size == 10**4
     # As many distinct classes as that number of draws gives on average.
-    _, tries = sampler.ids_and_tries(10**4, True, np.random.default_rng(0))
+    _, tries = sampler._ids_and_tries(10**4, True, np.random.default_rng(0))
     p = sampler.probability(np.arange(10**6))
     np.testing.assert_allclose(-np.expm1(tries * np.log1p(-p)).sum(), 10**4, rtol=0.02)
 
@@ -210,7 +210,7 @@ def test_expected_counts(case):
     np.testing.assert_allclose(found.true_expected, 5 * p[labels], rtol=1e-14)
     np.testing.assert_allclose(found.sampled_expected, 5 * p[found.ids], rtol=1e-14)
     found = make().sample(5, labels, rng=2)
-    ids, tries = make().ids_and_tries(5, True, np.random.default_rng(2))
+    ids, tries = make()._ids_and_tries(5, True, np.random.default_rng(2))
     np.testing.assert_array_equal(found.ids, ids)
     with mp.workdps(40):
         exact = np.array([float(1 - (1 - mpf(float(q))) ** int(tries)) for q in p])
@@ -377,6 +377,6 @@ def test_docstrings(name):
         assert all(f"\n{field} : " in text for field in kind._fields)
         return
     for function, doc in ((kind, text), *((m, inspect.getdoc(m)) for m in
-                          (kind.probability, kind.sample, kind.ids_and_tries))):  # fmt: skip
+                          (kind.probability, kind.sample))):  # fmt: skip
         for parameter in inspect.signature(function).parameters:
             assert parameter == "self" or f"\n{parameter} : " in doc, parameter

@@ -415,14 +415,14 @@ def _candidates(
     labels = _check.class_ids("true_classes", true_classes, sampler.num_classes)
     _check.label_columns("true_classes", labels, num_true)
     n = _check.count("num_sampled", num_sampled)
-    ids, tries = sampler.ids_and_tries(n, unique, _check.rng(seed))
+    ids, tries = sampler._ids_and_tries(n, unique, _check.rng(seed))
     counts = []
     for p in (sampler.probability(labels), sampler.probability(ids)):
         with np.errstate(divide="ignore"):
             # The peer's shortcut, taken also for distinct classes where none was rejected.
             count = n * p if tries == n else -np.expm1(tries * np.log1p(-p))
         counts.append(count.astype(np.float32))
-    sampler.learn(labels)
+    sampler._learn(labels)
     return _Candidates(ids, *counts)
 
 

@@ -61,6 +61,7 @@ class Row(NamedTuple):
 
 
 SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
+NCE, SAMPLED = "nce_loss", "sampled_softmax_loss"
 SIGMOID, LINEAR = "sigmoid_cross_entropy", "linear_cross_entropy"
 
 ROWS = (
@@ -90,6 +91,8 @@ ROWS = (
         bound="copy",
         beside="float32",
     ),
+    Row("nce 1024x50000 gradient", NCE, (1024, 50000), grad=True, bound=""),
+    Row("sampled softmax 1024x50000 gradient", SAMPLED, (1024, 50000), grad=True, bound=""),
     Row("logsumexp 4096x1000, 1 thread", "logsumexp", (4096, 1000), threads=1),
     Row("log_softmax 4096x1000, 1 thread", "log_softmax", (4096, 1000), threads=1, bound="copy"),
     Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
@@ -131,6 +134,7 @@ TARGETS = {
     ("float16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
     ("float64 4096x1000 forward", ""): (("float32", 2.5, 2.0),),
     ("float64 4096x1000 gradient", "given"): (("float32", 2.5, 2.0),),
+    ("nce 1024x50000 gradient", "fresh"): (("peer", 2, 3), ("products", 2, 2)),
     ("logsumexp 4096x1000, 1 thread", ""): (("peer", 2, 3),),
     ("log_softmax 4096x1000, 1 thread", ""): (("peer", 1.7, 2.5),),
     ("softmax 4096x1000, 1 thread", ""): (("peer", 1.4, 2),),
@@ -187,6 +191,8 @@ def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
     context = functools.partial(fx.config, backend=word, threads=job.threads)
     if not job.grad:
         return {"": Entry(word, ours(job), None, context)}
+    if job.sampled is not None:  # gradients of vectors, always new
+        return {"fresh": Entry(word, ours(job, "fresh"), None, context)}
     given = {"given": Entry(word, ours(job, "given"), None, context)}
     if job.weight is not None:
         return given
@@ -280,9 +286,14 @@ def agreement(results: dict[str, Any], grad: bool, dtype: str) -> list[str]:
     """Names of the contenders whose answer differs from that of the first."""
     import numpy as np
 
+    def leaves(result):
+        return [a for b in result for a in leaves(b)] if isinstance(result, tuple) else [result]
+
     def sample(result):
         parts = []
-        for part in parts_of(result, grad):
+        for part in leaves(result):
+            if part is None:
+                continue
             if hasattr(part, "detach"):
                 part = part.detach().float()
             if hasattr(part, "numpy"):
@@ -317,7 +328,7 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
             entries[f"{word}|{mode}|{row.beside}"] = entries_of_ours(beside, word)[mode]
         if position == 0:
             again = f"{word}|{next(iter(modes))}|again"
-    if row.features:
+    if job.weight is not None:
         entries["products"] = Entry("products", products(job))
     results = {}
     for name in peers:
@@ -367,29 +378,21 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
     }
 
 
-def parts_of(result: Any, grad: bool) -> list[Any]:
-    """The arrays of a result; the gradient may be several."""
-    if not grad:
-        return [result]
-    value, grads = result
-    parts = grads if isinstance(grads, tuple) else (grads,)
-    return [value, *(part for part in parts if part is not None)]
-
-
 def _kept(result: Any, grad: bool) -> Any:
     import numpy as np
 
-    if not grad:
-        return np.array(result)
-    value, *parts = parts_of(result, grad)
-    return value, tuple(np.array(part) for part in parts)
+    if not grad or isinstance(result[1], tuple):
+        return result if grad else np.array(result)
+    return result[0], np.array(result[1])
 
 
 def products(job: Job) -> Any:
-    """The matrix products that a linear layer cannot do without."""
+    """The matrix products that a linear layer cannot do without, be it of sampled classes."""
     import numpy as np
 
     x, weight = job.x, job.weight
+    if job.sampled is not None:
+        weight = weight[job.sampled[0]]
     logits = np.empty((len(x), len(weight)), x.dtype)
     inputs, weights = np.empty_like(x), np.empty_like(weight)
 

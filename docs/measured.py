@@ -74,7 +74,7 @@ def backends_table() -> str:
     words = list(dict.fromkeys(ours["word"] for row in results for ours in row["ours"]))
     lines = []
     for row in results:
-        modes = {o["word"]: o for o in row["ours"] if o["mode"] in ("", "given")}
+        modes = {o["word"]: o for o in row["ours"][::-1]}  # the first of each: into a given array
         cells = [ms(modes[w]["ms"]) if w in modes else "" for w in words]
         peers = [ms(row["peers"][p]) if p in row["peers"] else "" for p in ("torch", "SciPy")]
         lines.append(line(row["row"], *cells, *peers))

@@ -21,7 +21,8 @@ def draw(figure):
             value = row["ours"][0]["ms"] if name == "fastxent" else row["peers"].get(name)
             if value is not None:
                 points.append((value, place))
-        axes.semilogx(*zip(*points), MARKERS[k], color=f"C{k}", label=name)
+        if points:
+            axes.semilogx(*zip(*points), MARKERS[k], color=f"C{k}", label=name)
     axes.set_yticks(range(len(rows)), [row["row"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="milliseconds")

@@ -54,6 +54,18 @@ def _load_numba(isa: str) -> ModuleType:
     return _numba.kernels()
 
 
+def _probe_cuda() -> tuple[tuple[str, ...], str]:
+    from . import _cuda
+
+    return _cuda.usable()
+
+
+def _load_cuda(isa: str) -> ModuleType:
+    from . import _cuda
+
+    return _cuda.kernels()
+
+
 def _probe_numpy() -> tuple[tuple[str, ...], str]:
     return ("",), "plain NumPy, always there"
 
@@ -64,13 +76,14 @@ def _load_numpy(isa: str) -> ModuleType:
     return _numpy
 
 
-#: In order of preference.
+#: In order of preference; the last is for arrays on a GPU, and on request.
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("cython", _probe_cython, _load_cython),
         Backend("numba", _probe_numba, _load_numba),
         Backend("numpy", _probe_numpy, _load_numpy),
+        Backend("cuda", _probe_cuda, _load_cuda),
     )
 }
 

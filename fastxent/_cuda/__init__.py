@@ -1,0 +1,54 @@
+"""The kernels for NVIDIA GPUs, compiled by Numba when first called.
+
+Numba and CUDA are imported when the backend is chosen, not before, and no context is made:
+a process that only asks whether there is a GPU can still be forked.
+"""
+
+import ctypes
+import glob
+import os
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+
+def simulated() -> bool:
+    """Tell whether Numba simulates a GPU in this process."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+@cache
+def usable() -> tuple[tuple[str, ...], str]:
+    """Whether there are Numba, a driver and a GPU, found out without importing or starting any."""
+    if all(find_spec(name) is None for name in ("numba_cuda", "numba")):
+        return (), "numba-cuda is not installed (pip install fastxent[cuda12] or fastxent[cuda13])"
+    if simulated():
+        return ("",), "simulated by Numba (NUMBA_ENABLE_CUDASIM), very slow"
+    if not _has_driver():
+        return (), "there is no NVIDIA driver on this machine"
+    if not _has_device():
+        return (), "the NVIDIA driver shows no GPU to this process"
+    return ("",), "compiled by Numba when first called; for arrays on a GPU"
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _has_device() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    if sys.platform != "linux":
+        return True
+    return bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg") or glob.glob("/dev/nvhost*"))
+
+
+def kernels() -> ModuleType:
+    """The kernels; imports Numba."""
+    return import_module(f"{__name__}._jobs")

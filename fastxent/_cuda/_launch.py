@@ -257,3 +257,41 @@ def labels(
 
 def label_blocks(count: int) -> int:
     return max(1, min(_small.GRID, -(-count // _small.BLOCK)))
+
+
+def pick(
+    stream: Stream, x: Array, y: Array, *, u: Array | None, g: Array | None, w: Array | None,
+    ignore: int | None, loss: Array | None, grad: Array | None, scale: float,
+) -> None:  # fmt: skip
+    """Run the kernel for losses that pick an entry: losses first, a gradient may be in place."""
+    inner = y.shape[1] if y.ndim == 2 else 1
+    for losses, slopes in ((loss, None), (None, grad)):
+        if losses is None and slopes is None:
+            continue
+        integers = [
+            *_place(y, 2, True), *_place(u, 2, True), *_place(w, 1, True), y.size, inner,
+            x.shape[1], ignore is not None, ignore or 0, 0,
+            *_place(x, 3, True), *_place(g, 2, True), *_place(losses, 2, True),
+            *_place(slopes, 3, True),
+        ]  # fmt: skip
+        work = y.size if slopes is None else x.size
+        stream.run(
+            _small.pick, -(-work // _small.BLOCK), _small.BLOCK, tuple(map(np.int64, integers)),
+            (scale,),
+        )
+
+
+def total(stream: Stream, losses: Array, denominator: float, out: Array) -> None:
+    """The sum of contiguous losses by the denominator, into ``out``."""
+    blocks = label_blocks(losses.size)
+    parts, keep = stream.empty((blocks,), np.float64)
+    integers = [address(losses), losses.size, kind_of(losses.dtype), address(parts), 0, 0]
+    stream.run(_small.sums, blocks, _small.BLOCK, tuple(map(np.int64, integers)))
+    close(stream, parts, denominator, out, pairs=False)
+    del keep
+
+
+def close(stream: Stream, parts: Array, denominator: float, out: Array, pairs: bool) -> None:
+    """The sum of the sums of blocks by the denominator, into ``out``."""
+    integers = [0, len(parts), kind_of(out.dtype), address(parts), address(out), pairs]
+    stream.run(_small.close, 1, 1, tuple(map(np.int64, integers)), (denominator,))

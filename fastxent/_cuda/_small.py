@@ -6,7 +6,19 @@ Sums are taken in double precision, in an order that depends on the shape only.
 import numpy as np
 from numba import cuda, float64, int64
 
-from ._language import F64, I64, WARP, function, get, integer, kernel, put, quiet
+from ._language import (
+    DOUBLE,
+    HALF,
+    SINGLE,
+    WARP,
+    function,
+    integer,
+    kernel,
+    narrow_bfloat,
+    narrow_half,
+    put,
+    quiet,
+)
 from ._math import DOUBLES
 
 element = DOUBLES.element
@@ -14,12 +26,12 @@ element = DOUBLES.element
 BLOCK = 2 * WARP if WARP < 32 else 256
 GRID = 4 if WARP < 32 else 256
 
-#: The integers of the pass over labels; two more than the largest address is no address.
+#: The integers of the pass over labels. An array has an address (0: absent), strides, a kind.
 (
     Y, Y_OUTER, Y_INNER, Y_KIND, U, U_OUTER, U_INNER, U_KIND, W, W_CLASS, W_KIND, ROWS, INNER,
-    CLASSES, HAS_IGNORE, IGNORE, FOUND, LOSSES, STRIDE, KIND,
-) = range(20)  # fmt: skip
-INTEGERS = 20
+    CLASSES, HAS_IGNORE, IGNORE, FOUND,
+) = range(17)  # fmt: skip
+INTEGERS = 17
 
 
 @function
@@ -109,3 +121,125 @@ def labels(t):
         put(place, weight)
         put(place + 8, count)
         put(place + 16, bad)
+
+
+#: The integers of the sums of losses: where they are, and where the result goes.
+SUM_LOSSES, SUM_COUNT, SUM_KIND, SUM_PARTS, SUM_OUT, SUM_PAIRS = range(6)
+SUM_INTEGERS = 6
+
+
+@kernel
+def sums(t):
+    """The sum of some losses, per block."""
+    quiet()
+    thread = np.int64(cuda.threadIdx.x)
+    step = np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
+    start = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + thread
+    size = 8 if t[SUM_KIND] == DOUBLE else 4
+    total = 0.0
+    for k in range(start, t[SUM_COUNT], step):
+        total += element(t[SUM_LOSSES] + k * size, t[SUM_KIND])
+    total = block_total(total, thread)
+    if thread == 0:
+        put(t[SUM_PARTS] + np.int64(cuda.blockIdx.x) * 8, total)
+
+
+@kernel
+def close(t, f):
+    """The sum of the blocks' sums by the denominator, rounded once. Blocks may have left pairs."""
+    quiet()
+    if cuda.threadIdx.x != 0 or cuda.blockIdx.x != 0:
+        return
+    total, low = 0.0, 0.0
+    kind = DOUBLE if t[SUM_PAIRS] == 0 else t[SUM_KIND]
+    size = np.int64(8 if kind == DOUBLE else 4)
+    for k in range(t[SUM_COUNT]):
+        if t[SUM_PAIRS] == 0:
+            total += element(t[SUM_PARTS] + k * size, kind)
+        else:
+            total += element(t[SUM_PARTS] + 2 * k * size, kind)
+            low += element(t[SUM_PARTS] + (2 * k + 1) * size, kind)
+    if low - low == 0.0:
+        total += low
+    total = total / f[0] if f[0] != 0.0 else np.nan
+    store(t[SUM_OUT], t[SUM_KIND], total)
+
+
+@function
+def store(p, kind, v):
+    """Write an element of a floating kind; half precision by way of float32."""
+    if kind == DOUBLE:
+        put(p, v)
+    elif kind == SINGLE:
+        put(p, np.float32(v))
+    elif kind == HALF:
+        put(p, narrow_half(np.float32(v)))
+    else:
+        put(p, narrow_bfloat(np.float32(v)))
+
+
+#: The integers of a loss that picks an entry; the labels come as for their pass.
+(
+    P_X, P_X_OUTER, P_X_CLASS, P_X_INNER, P_X_KIND, P_G, P_G_OUTER, P_G_INNER, P_G_KIND,
+    P_LOSS, P_LOSS_OUTER, P_LOSS_INNER, P_LOSS_KIND,
+    P_GRAD, P_GRAD_OUTER, P_GRAD_CLASS, P_GRAD_INNER, P_GRAD_KIND,
+) = range(INTEGERS, INTEGERS + 18)  # fmt: skip
+P_INTEGERS = INTEGERS + 18
+
+
+@function
+def times(a, b):
+    return 0.0 if a == 0.0 or b == 0.0 else a * b
+
+
+@kernel
+def pick(t, f):
+    """Minus the entry of each row that its label picks, and the gradient of that."""
+    quiet()
+    step = np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
+    start = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + np.int64(cuda.threadIdx.x)
+    each = t[CLASSES] if t[P_GRAD] != 0 else np.int64(1)
+    for number in range(start, t[ROWS] * each, step):
+        # Neighbours write neighbours: classes run fastest where their stride is the smallest.
+        inner = t[INNER]
+        row, k = number, np.int64(0)
+        o, i = row, np.int64(0)
+        if inner > 1:
+            if each > 1:
+                o = number // (each * inner)
+                k = (number - o * each * inner) // inner
+                i = number - (o * each + k) * inner
+            else:
+                o = number // inner
+                i = number - o * inner
+        elif each > 1:
+            o = number // each
+            k = number - o * each
+        u = 1.0
+        if t[U] != 0:
+            u = element(t[U] + o * t[U_OUTER] + i * t[U_INNER], t[U_KIND])
+        y = integer(t[Y] + o * t[Y_OUTER] + i * t[Y_INNER], t[Y_KIND])
+        if t[HAS_IGNORE] != 0 and y == t[IGNORE]:
+            u = 0.0
+        if u == 0.0 or y < 0 or y >= t[CLASSES]:
+            y = np.int64(0)
+            u = 0.0
+        elif t[W] != 0:
+            u *= element(t[W] + y * t[W_CLASS], t[W_KIND])
+        place = t[P_X] + o * t[P_X_OUTER] + y * t[P_X_CLASS] + i * t[P_X_INNER]
+        x = 0.0 if u == 0.0 else element(place, t[P_X_KIND])
+        if t[P_LOSS] != 0 and k == 0:
+            store(
+                t[P_LOSS] + o * t[P_LOSS_OUTER] + i * t[P_LOSS_INNER], t[P_LOSS_KIND], -times(u, x)
+            )
+        if t[P_GRAD] != 0:
+            slope = 0.0
+            if k == y:
+                g = 1.0
+                if t[P_G] != 0:
+                    g = element(t[P_G] + o * t[P_G_OUTER] + i * t[P_G_INNER], t[P_G_KIND])
+                slope = -times(times(f[0], u), g)
+                if x != x:
+                    slope = times(slope, x)
+            place = t[P_GRAD] + o * t[P_GRAD_OUTER] + k * t[P_GRAD_CLASS] + i * t[P_GRAD_INNER]
+            store(place, t[P_GRAD_KIND], slope)

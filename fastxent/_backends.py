@@ -93,6 +93,18 @@ _NO_EXTENSION = (
 )
 
 
+def gpu_calls(x: object) -> ModuleType | None:
+    """The path of a call for an array on a GPU; None for an array of the host's."""
+    from . import _cuda
+
+    if not _cuda.is_on_gpu(x):
+        return None
+    usable, reason = probe("cuda")
+    if not usable:
+        raise RuntimeError(f"arrays on a GPU need the backend cuda, which cannot be used: {reason}")
+    return _cuda.calls()
+
+
 @cache
 def probe(name: str) -> tuple[tuple[str, ...], str]:
     """Usable instruction sets of a backend, best first, and why these."""

@@ -5,13 +5,13 @@ a process that only asks whether there is a GPU can still be forked.
 """
 
 import ctypes
-import glob
 import os
 import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 
 def simulated() -> bool:
@@ -46,9 +46,27 @@ def _has_device() -> bool:
         return False
     if sys.platform != "linux":
         return True
-    return bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dxg") or glob.glob("/dev/nvhost*"))
+    return any(
+        name == "dxg"  # Windows' Linux
+        or name.startswith("nvhost")
+        or (name.startswith("nvidia") and name[6:].isdecimal())
+        for name in os.listdir("/dev")
+    )
+
+
+def is_on_gpu(x: Any) -> bool:
+    """Tell whether an object is an array on a GPU."""
+    if hasattr(x, "__cuda_array_interface__"):
+        return True
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and int(device()[0]) in (2, 13)  # CUDA's memory, managed memory
 
 
 def kernels() -> ModuleType:
-    """The kernels; imports Numba."""
+    """The kernels for NumPy arrays; imports Numba."""
     return import_module(f"{__name__}._jobs")
+
+
+def calls() -> ModuleType:
+    """The path of calls on arrays of a GPU; imports Numba."""
+    return import_module(f"{__name__}._device")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from . import _launch, _simulated
+from . import _launch, _simulated, is_on_gpu
 from ._jobs import Address
 from ._language import SIMULATED
 
@@ -31,14 +31,6 @@ class _Interface:
             "data": (pointer, False), "shape": (1,), "typestr": dtype.str, "strides": None,
             "version": 3, "stream": None,
         }  # fmt: skip
-
-
-def is_on_gpu(x: Any) -> bool:
-    """Tell whether an object is an array on a GPU."""
-    if hasattr(x, "__cuda_array_interface__"):
-        return True
-    device = getattr(x, "__dlpack_device__", None)
-    return device is not None and int(device()[0]) in (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
 def _describe(name: str, x: Any) -> tuple[Array, Any]:
@@ -64,12 +56,16 @@ def _describe(name: str, x: Any) -> tuple[Array, Any]:
         raise TypeError(f"{name} must have no mask; got a masked array")
     if not dtype.isnative:
         raise TypeError(f"{name} on a GPU must be in native byte order; got {dtype.str}")
-    a = np.asarray(Address(pointer, tuple(found["shape"]), dtype.str, found.get("strides")))
+    shape = tuple(found["shape"])
+    if 0 in shape:  # there may be no address
+        return np.empty(shape, "V2" if raw else dtype), found.get("stream")
+    a = np.asarray(Address(pointer, shape, dtype.str, found.get("strides")))
     if pointer % dtype.itemsize or any(s % dtype.itemsize for s in a.strides):
         raise ValueError(f"{name} on a GPU must be aligned to its elements; got {pointer:#x}")
     if raw or dtype.name == "bfloat16":
         a = a.view("V2")
-    a.flags.writeable = not read_only
+    if read_only:
+        a.flags.writeable = False
     return a, found.get("stream")
 
 
@@ -195,9 +191,8 @@ class Library:
             made = sys.modules["cupy"].empty(shape, dtype)
         elif hasattr(self._first, "__array_namespace__"):
             library = self._first.__array_namespace__()
-            made = library.empty(
-                shape, dtype=getattr(library, np.dtype(dtype).name), device=self._first.device
-            )
+            name = "bfloat16" if dtype.kind == "V" else np.dtype(dtype).name
+            made = library.empty(shape, dtype=getattr(library, name), device=self._first.device)
         else:
             made = cuda.device_array(shape, dtype)
         return self._known(_describe("the result", made)[0]), made

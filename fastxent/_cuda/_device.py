@@ -74,9 +74,7 @@ class _Plan:
 def _shaped(name: str, a: Array, shape: tuple[int, ...]) -> Array:
     _check.real(name, a)
     if a.shape != shape:
-        raise ValueError(
-            f"{name} must have the shape of the returned loss, {shape}; got {a.shape}"
-        )
+        raise ValueError(f"{name} must have the shape of the returned loss, {shape}; got {a.shape}")
     return a
 
 
@@ -141,9 +139,7 @@ def normalize(
             shape = (*shape[:axis], 1, *shape[axis:])
         dtypes = [plan.value_type] if per_row else plan.dtypes
         given = plan.output("out", out, shape, *dtypes)
-        _check.apart(
-            {"out": given}, {"x": seen, "where": mask}, None if per_row else ("out", "x")
-        )
+        _check.apart({"out": given}, {"x": seen, "where": mask}, None if per_row else ("out", "x"))
         result, made = plan.made(out, given, shape, dtypes[0])
         if seen.size:
             rows = result.squeeze(axis) if per_row and keepdims else result
@@ -217,9 +213,7 @@ def loss(
         # Half gradients of both kinds go in one launch, so in one dtype.
         pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
         if x.size:
-            parts = fold(
-                axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses]
-            )
+            parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
             for part in parts:
                 fx, fmask, fq, fgrad, flabels = part.classed
                 fu, fg, fy, flosses = part.plain

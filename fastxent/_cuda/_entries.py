@@ -9,10 +9,10 @@ import numpy as np
 from numba import cuda, float32, float64
 
 from ._language import (
+    DOUBLE,
     F32,
     F64,
     SINGLE,
-    DOUBLE,
     U16,
     WARP,
     function,
@@ -62,7 +62,7 @@ def _make(kind, wide_labels):
     """The kernel for entries of a kind; labels that float32 cannot hold take a few doubles."""
     math = DOUBLES if kind == "float64" else SINGLES
     real, zero, one, two = math.real, math.zero, math.one, math.two
-    exp_small, exp_parts, lift, log, log1p = (
+    exp_small, exp_parts, lift, log_of, log1p = (
         math.exp_small, math.exp_parts, math.lift, math.log, math.log1p,
     )  # fmt: skip
     element, log_sum, two_sum = math.element, math.log_sum, math.two_sum
@@ -147,9 +147,9 @@ def _make(kind, wide_labels):
         small = a if negative else b
         size = -x if negative else x
         t = exp_small(-size)
-        l = log1p(t)
-        up = large * (size + l)
-        down = small * l
+        log = log1p(t)
+        up = large * (size + log)
+        down = small * log
         if size > far:  # a large coefficient meets the exponential before that underflows
             p, n = exp_parts(-size)
             down = lift(small * p, n)
@@ -165,7 +165,7 @@ def _make(kind, wide_labels):
         v = p if p > zero and p <= one else (zero if p == zero else nan)  # -0.0 is 0
         rest = one - v
         up = -a * (-infinity if v == one else log_sum(rest, (one - rest) - v))
-        down = -b * log(v)
+        down = -b * log_of(v)
         loss = (zero if a == zero else up) + (zero if b == zero else down)
         slope = (zero if a == zero else a / rest) - (zero if b == zero else b / v)
         return loss, slope
@@ -181,7 +181,7 @@ def _make(kind, wide_labels):
                 return log_sum(u, s - (u - one))
             rest = one - v
             log_rest = -infinity if v == one else log_sum(rest, (one - rest) - v)
-            return log_rest - log(v)
+            return log_rest - log_of(v)
         t = exp_small(x if x < zero else -x)
         linear = weigh(pw, x) if x < zero else x
         return -linear - weigh(one - pw, log1p(t))
@@ -257,7 +257,7 @@ def _make(kind, wide_labels):
             q = t[GRAD] + o * t[GRAD_OUTER] + i * t[GRAD_INNER]
             if alike and i + 4 <= inner:
                 a, b, c, d = load4(p)
-                if op == SIGMOID or op == LOG_SIGMOID:
+                if op < LOGITS:
                     a, b = activation(op, a), activation(op, b)
                     c, d = activation(op, c), activation(op, d)
                 else:
@@ -284,7 +284,7 @@ def _make(kind, wide_labels):
                 continue
             for j in range(i, min(i + 4, inner)):
                 x = load(p)
-                if op == SIGMOID or op == LOG_SIGMOID:
+                if op < LOGITS:
                     v = activation(op, x)
                 else:
                     loss, v = entry(t, f, x, label(t, o, j), o, j)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .._spec import FINISH, SCAN
+from .._spec import FINISH
 from . import _launch, _simulated
 from ._language import SIMULATED
 
@@ -51,7 +51,7 @@ class _Copies:
         place = Address(device.device_ctypes_pointer.value, host.shape, host.dtype.str)
         return np.asarray(place), device
 
-    def give(self, a: Array | None) -> Array | None:
+    def give(self, a: Any) -> Any:
         """An input."""
         return None if a is None else self._view(_plain(a))[0]
 
@@ -142,10 +142,10 @@ def _rows_job(
             dx = copies.give(xs)
             real = np.float64 if dx.dtype.itemsize == 8 else np.float32
             count = xs.shape[0] * (xs.shape[2] if xs.ndim == 3 else 1)
-            losses = None
+            losses: Any = None
             if loss is not None or total is not None:
                 losses = np.empty(xs.shape[:1] + xs.shape[2:], real)
-            columns = None
+            columns: Any = None
             if stats is not None:
                 columns = np.empty((count, 8), real)
                 if phase == FINISH:
@@ -169,7 +169,7 @@ def _rows_job(
     return job
 
 
-def _from_device(columns: Array) -> Array:
+def _from_device(columns: Any) -> Array:
     """(rows, 5) statistics as in every backend, from the kernels'."""
     bias = _BIAS[columns.dtype]
     m, s, n, weight, weight_low, gap, gap_low, nonzero = columns.astype(np.float64).T
@@ -229,7 +229,7 @@ def elements(x, z, u, g, pw, e, kind, loss, total, grad, scale, stream) -> Job: 
                     xs = xs.astype(np.float64)
                 dx = copies.give(xs)
                 real = np.float64 if dx.dtype.itemsize == 8 else np.float32
-                losses = None
+                losses: Any = None
                 if loss is not None or total is not None:
                     losses = np.empty(xs.shape, real)
                 given = [copies.give(None if a is None else a[part]) for a in (z, u, g, pw)]
@@ -278,4 +278,8 @@ def read_labels(found: Array, size: int) -> tuple[float, int, int | None]:
     numbers = found.view(np.int64)
     bad = int(numbers[:, 2].min())
     with np.errstate(all="ignore"):
-        return float(sum(found[:, 0].tolist())), int(numbers[:, 1].sum()), bad if bad < size else None
+        return (
+            float(sum(found[:, 0].tolist())),
+            int(numbers[:, 1].sum()),
+            bad if bad < size else None,
+        )

@@ -25,22 +25,7 @@ F32, F64 = np.float32(0), np.float64(0)
 
 if SIMULATED:
     from ._simulated import (
-        fma,
         get,
-        get4,
-        larger,
-        narrow_bfloat,
-        narrow_half,
-        put,
-        put4,
-        quiet,
-        raised,
-        scaled,
-        warp_sync,
-        widen_bfloat,
-        widen_half,
-        word,
-        xor,
     )
 
     WARP = 4  # lanes; small, since each is a thread of the host
@@ -52,22 +37,7 @@ if SIMULATED:
     kernel = cuda.jit
 else:
     from ._intrinsics import (
-        fma,
         get,
-        get4,
-        larger,
-        narrow_bfloat,
-        narrow_half,
-        put,
-        put4,
-        quiet,
-        raised,
-        scaled,
-        warp_sync,
-        widen_bfloat,
-        widen_half,
-        word,
-        xor,
     )
 
     WARP = 32
@@ -75,12 +45,9 @@ else:
     kernel = cuda.jit
 
 
-
 @function
 def integer(p, kind):
     """A label in its own dtype; uint64 from 2^63 on comes out negative: out of any range."""
-    if kind == INT64 or kind == UINT64:
-        return get(p, I64)
     if kind == INT32:
         return np.int64(get(p, I32))
     if kind == UINT32:
@@ -91,4 +58,6 @@ def integer(p, kind):
         return np.int64(get(p, U16))
     if kind == INT8:
         return np.int64(get(p, I8))
-    return np.int64(get(p, U8))
+    if kind == UINT8:
+        return np.int64(get(p, U8))
+    return get(p, I64)

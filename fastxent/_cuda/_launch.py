@@ -227,9 +227,7 @@ def entries(
         address(sums),
     ]  # fmt: skip
     reals = _reals([1.0 - e, e / 2, scale, (1.0 - e) * labels_scale], single)
-    stream.run(
-        kernel, entry_blocks(x), _entries.BLOCK, tuple(map(np.int64, integers)), reals
-    )
+    stream.run(kernel, entry_blocks(x), _entries.BLOCK, tuple(map(np.int64, integers)), reals)
 
 
 def entry_blocks(x: Array) -> int:
@@ -276,7 +274,10 @@ def pick(
         ]  # fmt: skip
         work = y.size if slopes is None else x.size
         stream.run(
-            _small.pick, -(-work // _small.BLOCK), _small.BLOCK, tuple(map(np.int64, integers)),
+            _small.pick,
+            -(-work // _small.BLOCK),
+            _small.BLOCK,
+            tuple(map(np.int64, integers)),
             (scale,),
         )
 

@@ -28,10 +28,10 @@ from ._language import (
     U8,
     U16,
     U32,
+    U64,
     UINT8,
     UINT16,
     UINT32,
-    U64,
     fma,
     function,
     get,
@@ -132,7 +132,7 @@ def _make(real):
 
     @function
     def exp_term(x):
-        """exp(x) times 2^BIAS for x <= 0: terms of a sum keep their digits where exp(x) loses them."""
+        """exp(x) times 2^BIAS for x <= 0: a term keeps its digits where exp(x) would lose them."""
         b = fma(x, log2e, magic_term)
         r = remainder(x, b - magic_term)
         s = scaled(b)

@@ -492,7 +492,7 @@ def _make(kind):
                     hard, hard_low = times(f[KEEP], f[KEEP_LOW], wy, zero)
                     d = m - label if label_allowed else infinity
                 smooth = nonzero > zero
-                if op == INDEX or op == DENSE:
+                if op >= INDEX:  # a loss
                     absent = absent or (hard == zero and not smooth and f[Z] == zero)
                 if t[LOSS] != 0 and lane == 0 and live:
                     loss = zero if hard == zero else hard * (d + r)
@@ -519,7 +519,7 @@ def _make(kind):
                     a, a_low = add_pair(a, a_low, extra, extra_low)
                 if f[Z] != zero:
                     a, a_low = add_pair(a, a_low, two * f[Z] * lse, zero)
-                if op == SOFTMAX or op == LOG_SOFTMAX:
+                if op < INDEX:  # a normaliser
                     a, a_low, gu, gu_low = one, zero, one, zero
                     flat = masked
                 if broken:

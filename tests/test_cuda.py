@@ -1,0 +1,135 @@
+"""The CUDA backend without a GPU: in Numba's simulator, and down to machine code."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastxent as fx
+from fastxent import _cuda
+from fastxent._backends import words
+
+pytest.importorskip("numba", reason="needs Numba")
+
+HERE = pathlib.Path(__file__).parent
+CODE = HERE.parent / "build_tools" / "cuda_code.py"
+
+
+def simulate(*arguments):
+    """Run tests in a process of their own, where Numba simulates a GPU."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n0",
+         "-m", "not slow", *arguments],
+        cwd=HERE.parent,
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout.splitlines()[-1]
+
+
+def test_arrays_of_a_gpu_in_the_simulator():
+    simulate("tests/test_gpu.py")
+
+
+def test_numpy_arrays_in_the_simulator():
+    """What is copied over and back, on some of the tests that all backends have."""
+    chosen = "cuda and (float32 or bfloat16) and (10 or 1000) and not worst and not every"
+    simulate("tests/test_values.py", "-k", chosen)
+
+
+# ---- without a GPU and without a simulator -------------------------------------------------
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_nothing_of_cuda_is_imported_before_it_is_needed():
+    out = run(
+        "import sys, numpy as np, fastxent as fx\n"
+        "fx.logsumexp(np.zeros(3)); fx.logsumexp([0.0, 1.0]); fx.show_config()\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in "
+        "('numba', 'numba_cuda', 'cuda', 'llvmlite', 'torch', 'cupy')))"
+    )
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_the_reason_is_told_where_there_is_no_gpu():
+    info = fx.get_config()["backends"]["cuda"]
+    assert info["available"] == ("cuda" in words())
+    assert info["reason"]
+    if not info["available"]:
+        with pytest.raises(ValueError, match="backend must be one of"):
+            fx.set_config(backend="cuda")
+
+
+def test_cuda_is_never_the_default():
+    out = run("import fastxent as fx; print(fx.get_config()['backend'])", NUMBA_ENABLE_CUDASIM="1")
+    assert out != "cuda"
+
+
+class Elsewhere:
+    """An array on a GPU that is not there."""
+
+    __cuda_array_interface__ = {
+        "data": (0, False), "shape": (2, 3), "typestr": "<f4", "strides": None, "version": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif("cuda" in words(), reason="there is a GPU")
+def test_arrays_of_a_gpu_where_none_can_be_used():
+    with pytest.raises(RuntimeError, match="arrays on a GPU need the backend cuda, which cannot"):
+        fx.softmax(Elsewhere())
+    with pytest.raises(TypeError, match="labels must be in the host's memory here"):
+        fx.sparse_softmax_cross_entropy(np.zeros((2, 3)), Elsewhere())
+    assert _cuda.is_on_gpu(Elsewhere())
+    assert not _cuda.is_on_gpu([1.0])
+
+
+# ---- machine code ----------------------------------------------------------------------------
+
+#: Registers of a thread, at most: two blocks of 256 threads in a multiprocessor.
+LIMIT = 128
+
+
+def test_machine_code():
+    """No spills, no local memory, no arithmetic in double precision where float32 will do."""
+    done = subprocess.run(
+        [sys.executable, "-P", CODE, "--json", "--only", "float32", "--only", "plain, bfloat16",
+         "--only", "plain, float64", "--only", "labels", "--only", "pick", "--only", "sums",
+         "--only", "close"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )  # fmt: skip
+    if done.returncode == 77:
+        assert not os.environ.get("FASTXENT_REQUIRE_PTX"), done.stderr
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert {r["arch"] for r in records} == {"sm_75", "sm_80", "sm_90", "sm_100"}
+    assert len({r["kernel"] for r in records}) >= 11
+    for r in records:
+        assert r["stack"] == r["spills"] == r["local"] == 0, r
+        assert r["registers"] <= LIMIT, r
+        if r["single"]:
+            assert not r["doubles"], r
+        if "plain" in r["kernel"] or "entries" in r["kernel"]:
+            assert r["vector_loads"] >= 1, r
+            assert r["vector_stores"] >= 1, r

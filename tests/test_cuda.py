@@ -87,7 +87,7 @@ def test_cuda_is_never_the_default():
 class Elsewhere:
     """An array on a GPU that is not there."""
 
-    __cuda_array_interface__ = {
+    __cuda_array_interface__ = {  # noqa: RUF012
         "data": (0, False), "shape": (2, 3), "typestr": "<f4", "strides": None, "version": 3,
     }  # fmt: skip
 

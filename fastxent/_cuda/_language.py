@@ -25,7 +25,22 @@ F32, F64 = np.float32(0), np.float64(0)
 
 if SIMULATED:
     from ._simulated import (
+        fma,
         get,
+        get4,
+        larger,
+        narrow_bfloat,
+        narrow_half,
+        put,
+        put4,
+        quiet,
+        raised,
+        scaled,
+        warp_sync,
+        widen_bfloat,
+        widen_half,
+        word,
+        xor,
     )
 
     WARP = 4  # lanes; small, since each is a thread of the host
@@ -36,8 +51,23 @@ if SIMULATED:
 
     kernel = cuda.jit
 else:
-    from ._intrinsics import (
+    from ._intrinsics import (  # noqa: F401 - for the kernels
+        fma,
         get,
+        get4,
+        larger,
+        narrow_bfloat,
+        narrow_half,
+        put,
+        put4,
+        quiet,
+        raised,
+        scaled,
+        warp_sync,
+        widen_bfloat,
+        widen_half,
+        word,
+        xor,
     )
 
     WARP = 32

@@ -102,6 +102,18 @@ def test_arrays_of_a_gpu_where_none_can_be_used():
     assert not _cuda.is_on_gpu([1.0])
 
 
+@pytest.mark.skipif("cuda" in words(), reason="there is a GPU")
+def test_the_check_of_a_gpu_says_that_there_is_none():
+    done = subprocess.run(
+        [sys.executable, "-P", CODE.with_name("gpu_check.py")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 77
+    assert done.stderr.startswith("no GPU: ")
+
+
 # ---- machine code ----------------------------------------------------------------------------
 
 #: Registers of a thread, at most: two blocks of 256 threads in a multiprocessor.

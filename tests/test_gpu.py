@@ -5,6 +5,11 @@ With Numba's simulator (``test_cuda.py`` starts it) the arrays are of a library 
 array of the call.
 """
 
+import importlib.util
+import json
+import pathlib
+import types
+
 import cases
 import data
 import numpy as np
@@ -320,3 +325,50 @@ def test_masked_normalizers(library, name):
     got = on_gpu.call(library, cases.function(name), x, where=where)
     wanted = cases.function(name)(x, where=where)
     np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_the_check_of_a_gpu(library, tmp_path, capsys):
+    """The script for machines with a GPU, on few and small workloads."""
+    path = pathlib.Path(__file__).parent.parent / "build_tools" / "gpu_check.py"
+    spec = importlib.util.spec_from_file_location("gpu_check", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    class Few(script.Arrays):
+        name = "simulated"
+
+        def __init__(self):
+            device = types.SimpleNamespace(name="none", compute_capability=(0, 0))
+            self.cuda = types.SimpleNamespace(get_current_device=lambda: device)
+
+        def give(self, a, dtype=None):
+            return on_gpu.Simulated(a.astype(data.dtype_of(dtype)) if dtype else a.copy())
+
+        def take(self, a):
+            a = on_gpu.take(a)
+            return a.astype(np.float32) if a.dtype.itemsize == 2 else a
+
+        def like(self, a):
+            return on_gpu.Simulated(np.empty_like(a.a))
+
+        def has(self, dtype):
+            return True
+
+        def timed(self, call, seconds):
+            call()
+            return 1.0
+
+    if library != "simulated":
+        pytest.skip("run the script itself")
+    few = {"C = 10": (4, 10), "class axis 1": (1, 3, 4), "sigmoid": (16,)}
+    arrays = Few()
+    script.copy_speed = lambda arrays, seconds: 1e9
+    assert script.check(arrays, tmp_path, 0.0, few, shapes=((3, 10),)) == 0
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert found["wrong"] == []
+    assert len(found["records"]) == 3 * len(few) * len(script.DTYPES)
+    assert all(r["ms"] == 1.0 and r["of_copy"] > 0 for r in found["records"])
+    assert "of copy" in capsys.readouterr().out
+    # A wrong answer is seen.
+    script.reference = lambda x, y: (np.zeros(len(x)), np.zeros(x.shape))
+    assert list(script.wrong_answers(arrays, (3, 10)))

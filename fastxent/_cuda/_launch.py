@@ -168,7 +168,7 @@ def rows(
         integers[_rows.LABELS : _rows.LABELS_INNER + 1] = _place(labels_grad, 3)
         integers[_rows.STATS] = address(stats)
         blocks = -(-count * pieces * team // _rows.BLOCK)
-        stream.run(kernel, blocks, _rows.BLOCK, tuple(map(np.int64, integers)), reals)
+        stream.run(kernel, blocks, _rows.BLOCK, tuple(map(int, integers)), reals)
 
     if phase == FINISH:
         if loss is not None:
@@ -185,7 +185,7 @@ def rows(
     integers[_rows.PIECES] = pieces
     integers[_rows.STATS] = address(parts)
     stream.run(kernels.merge, -(-count // 128), min(128, _rows.BLOCK),
-               tuple(map(np.int64, integers)))  # fmt: skip
+               tuple(map(int, integers)))  # fmt: skip
     if loss is not None or (grad is None and labels_grad is None):
         launch(FINISH, begin, end, 0, loss, None, None, parts)
     if grad is not None or labels_grad is not None:
@@ -227,7 +227,7 @@ def entries(
         address(sums),
     ]  # fmt: skip
     reals = _reals([1.0 - e, e / 2, scale, (1.0 - e) * labels_scale], single)
-    stream.run(kernel, entry_blocks(x), _entries.BLOCK, tuple(map(np.int64, integers)), reals)
+    stream.run(kernel, entry_blocks(x), _entries.BLOCK, tuple(map(int, integers)), reals)
 
 
 def entry_blocks(x: Array) -> int:
@@ -250,7 +250,7 @@ def labels(
         count, inner, num_classes, ignore is not None, ignore or 0,
     ]  # fmt: skip
     integers[_small.FOUND] = address(found)
-    stream.run(_small.labels, label_blocks(count), _small.BLOCK, tuple(map(np.int64, integers)))
+    stream.run(_small.labels, label_blocks(count), _small.BLOCK, tuple(map(int, integers)))
 
 
 def label_blocks(count: int) -> int:
@@ -277,7 +277,7 @@ def pick(
             _small.pick,
             -(-work // _small.BLOCK),
             _small.BLOCK,
-            tuple(map(np.int64, integers)),
+            tuple(map(int, integers)),
             (scale,),
         )
 
@@ -287,7 +287,7 @@ def total(stream: Stream, losses: Array, denominator: float, out: Array) -> None
     blocks = label_blocks(losses.size)
     parts, keep = stream.empty((blocks,), np.float64)
     integers = [address(losses), losses.size, kind_of(losses.dtype), address(parts), 0, 0]
-    stream.run(_small.sums, blocks, _small.BLOCK, tuple(map(np.int64, integers)))
+    stream.run(_small.sums, blocks, _small.BLOCK, tuple(map(int, integers)))
     close(stream, parts, denominator, out, pairs=False)
     del keep
 
@@ -295,4 +295,4 @@ def total(stream: Stream, losses: Array, denominator: float, out: Array) -> None
 def close(stream: Stream, parts: Array, denominator: float, out: Array, pairs: bool) -> None:
     """The sum of the sums of blocks by the denominator, into ``out``."""
     integers = [0, len(parts), kind_of(out.dtype), address(parts), address(out), pairs]
-    stream.run(_small.close, 1, 1, tuple(map(np.int64, integers)), (denominator,))
+    stream.run(_small.close, 1, 1, tuple(map(int, integers)), (denominator,))

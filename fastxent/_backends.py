@@ -11,6 +11,7 @@ from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
+from . import _cuda
 from ._spec import ISAS
 
 
@@ -55,14 +56,10 @@ def _load_numba(isa: str) -> ModuleType:
 
 
 def _probe_cuda() -> tuple[tuple[str, ...], str]:
-    from . import _cuda
-
     return _cuda.usable()
 
 
 def _load_cuda(isa: str) -> ModuleType:
-    from . import _cuda
-
     return _cuda.kernels()
 
 
@@ -95,8 +92,6 @@ _NO_EXTENSION = (
 
 def gpu_calls(x: object) -> ModuleType | None:
     """The path of a call for an array on a GPU; None for an array of the host's."""
-    from . import _cuda
-
     if not _cuda.is_on_gpu(x):
         return None
     usable, reason = probe("cuda")

@@ -524,7 +524,6 @@ def _make(kind):
                     flat = masked
                 if broken:
                     a, a_low = nan, zero
-                c_factor = gu * factor
                 entry = zero
                 if op == INDEX:
                     e = exp(-d)
@@ -549,6 +548,7 @@ def _make(kind):
                         entry, y, flat, nothing,
                     )  # fmt: skip
                     continue
+                ratio = over(a, finite(a_low), whole, whole_low)
                 by = zero
                 if t[LABELS] != 0:
                     by = f[LABELS_SCALE]
@@ -581,8 +581,9 @@ def _make(kind):
                             e = exp(x - m)
                             v = slope * e
                             if smooth:
-                                c = coefficient(t, f, o, i, k, share, True)
-                                v = fma(slope, e, -(c_factor * c))
+                                # What cancels is exact to a rounding; the row's factor comes last.
+                                c = factor * coefficient(t, f, o, i, k, share, True)
+                                v = gu * fma(ratio, e, -c)
                     write(t, q + k * q_stride, v)
 
         return rows

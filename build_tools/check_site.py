@@ -4,9 +4,10 @@
     python build_tools/check_site.py docs/_build/html --browser /usr/bin/chromium
 
 From the files: every public name has its page, no page is too large, nothing is loaded from
-elsewhere, every link inside the site leads somewhere.  With ``--browser`` (needs the package
-``playwright``) each page is opened on a desktop, light and dark, and on a phone: no request
-leaves the site, the console is silent, every formula is rendered, nothing sticks out.
+elsewhere, every link inside the site leads somewhere.  With ``--browser`` (needs the extra
+``browser``) each page is opened on a desktop, light and dark, and on a phone: no request
+leaves the site, the console is silent, every formula is rendered, nothing sticks out, and
+axe finds no serious obstacle to readers with disabilities.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -101,7 +103,24 @@ MEASURE = """async () => {
     };
 }"""
 
-SCREENS = (("desktop", 1280, "light"), ("desktop", 1280, "dark"), ("phone", 390, "light"))
+#: What a reader cannot use: the serious findings of axe, without those of the theme.
+ACCESS = """async ([rules, theirs]) => {
+    const options = {preload: false, resultTypes: ["violations"], ...(rules && {runOnly: rules})};
+    const found = (await axe.run(document, options)).violations;
+    return found.filter(({id, impact}) => ["serious", "critical"].includes(impact))
+        .flatMap(({id, nodes}) => nodes.map((node) => [id, node.target.join(" "), node.html]))
+        .filter(([id, target, html]) => !theirs.some((part) => html.includes(part)));
+}"""
+
+#: Findings in these parts are the theme's own: the arrows of its list of pages have no name.
+THEIRS = ['<summary><span class="toctree-toggle"']
+
+#: Name, width, mode, and the rules of axe that may give another answer there (None: all).
+SCREENS = (
+    ("desktop", 1280, "light", None),
+    ("desktop", 1280, "dark", ["color-contrast"]),
+    ("phone", 390, "light", ["scrollable-region-focusable", "target-size"]),
+)
 
 
 def check_browser(site: Path, executable: str) -> Iterator[str]:
@@ -116,9 +135,10 @@ def check_browser(site: Path, executable: str) -> Iterator[str]:
     requests: list[str] = []
     problems: list[str] = []
     formulas = 0
+    axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        for screen, width, scheme in SCREENS:
+        for screen, width, scheme, rules in SCREENS:
             view = {"width": width, "height": 900}
             tab = browser.new_context(viewport=view, color_scheme=scheme).new_page()
             tab.on("request", lambda request: requests.append(request.url))
@@ -137,6 +157,9 @@ def check_browser(site: Path, executable: str) -> Iterator[str]:
                 if found["rendered"] != found["formulas"] or found["broken"]:
                     problems.append(f"formulas: {found}")
                 problems.extend(f"sticks out: {text}" for text in found["out"])
+                tab.evaluate(axe)
+                for name, target, html in tab.evaluate(ACCESS, [rules, THEIRS]):
+                    problems.append(f"{name}: {target}: {html[:200]}")
                 if found["wider"] > 0:
                     problems.append(f"is {found['wider']} pixels wider than the screen")
                 yield from (f"{here}, {screen}, {scheme}: {problem}" for problem in problems)

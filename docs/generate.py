@@ -302,6 +302,43 @@ def floors() -> str:
     return table(["Floor", "File", "What lives there"], lines)
 
 
+# ---- errors: the sentences as they stand in the source --------------------------------
+
+ERRORS = {"IndexError", "TypeError", "ValueError"}
+
+
+def words_of(node: ast.expr) -> str:
+    """The text of a sentence; what is filled in stands in italics."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return bars(text)
+        case ast.JoinedStr(values=parts):
+            return "".join(map(words_of, parts))
+        case ast.FormattedValue(value=ast.Name(id=name)):
+            return f"*{name.replace('_', ' ')}*"
+        case ast.FormattedValue(value=ast.Attribute(value=ast.Name(id=of), attr=name)):
+            return f"*{name if of == 'self' else f'{of}.{name}'}*"
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return words_of(left) + words_of(right)
+        case ast.IfExp(body=body):
+            return words_of(body)
+    return "..."
+
+
+def sentences() -> str:
+    """Every sentence of the package that says what is wrong with a call."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=kind), args=[sentence]) if kind in ERRORS:
+                    text = words_of(sentence).replace("**", "* *")
+                    if "; got" in text or " must " in text:
+                        found[text] = kind
+    lines = sorted(([f"`{kind}`", text] for text, kind in found.items()), key=lambda x: x[::-1])
+    return table(["Error", "Sentence"], lines)
+
+
 # ---- special values: each cell is the outcome of a call ------------------------------
 
 INF, NAN = np.inf, np.nan
@@ -444,6 +481,7 @@ def main() -> dict[str, str]:
         "options": options(),
         "budgets": budgets(),
         "floors": floors(),
+        "sentences": sentences(),
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),

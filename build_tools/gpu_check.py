@@ -170,7 +170,7 @@ def wrong_answers(arrays, *shapes):
                 error = np.abs(arrays.take(got).astype(np.float64) - wanted)
                 if not (error <= allowed).all():
                     yield f"{what} of {rows} x {classes} {dtype}: error {np.nanmax(error):.3g}"
-    x = 4 * random.standard_normal((1000, 77)).astype(np.float32)
+    x = 4 * random.standard_normal((100, 77)).astype(np.float32)
     z = random.random(x.shape).astype(np.float32)
     value, grad = fx.sigmoid_cross_entropy_with_grad(arrays.give(x), arrays.give(z))
     wide = x.astype(np.float64)
@@ -181,7 +181,7 @@ def wrong_answers(arrays, *shapes):
         yield "sigmoid gradient"
     for bad in (-1, 77):
         try:
-            fx.sparse_softmax_cross_entropy(arrays.give(x), arrays.give(np.full(1000, bad)))
+            fx.sparse_softmax_cross_entropy(arrays.give(x), arrays.give(np.full(100, bad)))
             yield f"label {bad} was taken"
         except IndexError:
             pass

@@ -169,7 +169,7 @@ def close(t, f):
 def store(p, kind, v):
     """Write an element of a floating kind; half precision by way of float32."""
     if kind == DOUBLE:
-        put(p, v)
+        put(p, np.float64(v))
     elif kind == SINGLE:
         put(p, np.float32(v))
     elif kind == HALF:

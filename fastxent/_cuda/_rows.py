@@ -465,7 +465,9 @@ def _make(kind):
                     weight, weight_low = load_wide(place + 3 * wide), load_wide(place + 4 * wide)
                     gap, gap_low = load_wide(place + 5 * wide), load_wide(place + 6 * wide)
                     nonzero = load_wide(place + 7 * wide)
-                    # The label's logit is read before a gradient in place takes its place.
+
+                # All logits are read before a gradient in place is written over them.
+                if t[GRAD] != 0:
                     if team > WARP:
                         cuda.syncthreads()
                     elif team > 1:

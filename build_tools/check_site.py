@@ -4,10 +4,11 @@
     python build_tools/check_site.py docs/_build/html --browser /usr/bin/chromium
 
 From the files: every public name has its page, no page is too large, nothing is loaded from
-elsewhere, every link inside the site leads somewhere.  With ``--browser`` (needs the extra
+elsewhere, every link inside the site leads somewhere, every link outside is in ``docs/links.txt``
+and no other.  With ``--browser`` (needs the extra
 ``browser``) each page is opened on a desktop, light and dark, and on a phone: no request
-leaves the site, the console is silent, every formula is rendered, nothing sticks out, and
-axe finds no serious obstacle to readers with disabilities.
+leaves the site, the console is silent, every formula is rendered, nothing sticks out, axe
+finds no serious obstacle to readers with disabilities; and the search finds something.
 """
 
 import argparse
@@ -25,6 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 from generate import PUBLIC
 
 LARGEST = 300_000  # bytes of HTML per page
+
+#: Every address outside the site that its pages link to: links rot, and here they can be tried.
+LINKS = Path(__file__).parents[1] / "docs" / "links.txt"
 
 
 class Page(HTMLParser):
@@ -58,6 +62,10 @@ def check_files(site: Path) -> Iterator[str]:
         anchors = {f"fastxent.{name}", f"module-fastxent.{name}"}
         if path not in pages or not anchors & pages[path].anchors:
             yield f"fastxent.{name} has no page"
+    listed = {line for line in LINKS.read_text().split("\n") if line.startswith("http")}
+    found = {link for page in pages.values() for link in page.links if urlsplit(link).netloc}
+    yield from (f"{link} is not listed in {LINKS.name}" for link in sorted(found - listed))
+    yield from (f"{link} in {LINKS.name} is on no page" for link in sorted(listed - found))
     for path, page in pages.items():
         here = path.relative_to(site)
         if path.stat().st_size > LARGEST:
@@ -125,7 +133,7 @@ SCREENS = (
 
 def check_browser(site: Path, executable: str) -> Iterator[str]:
     """What is wrong in a browser."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
@@ -163,6 +171,12 @@ def check_browser(site: Path, executable: str) -> Iterator[str]:
                 if found["wider"] > 0:
                     problems.append(f"is {found['wider']} pixels wider than the screen")
                 yield from (f"{here}, {screen}, {scheme}: {problem}" for problem in problems)
+        for word in ("logsumexp", "padding"):
+            tab.goto(f"{base}search.html?q={word}")
+            try:
+                tab.wait_for_selector("#search-results li a", timeout=10_000)
+            except Error:
+                yield f"a search for {word!r} finds nothing"
         browser.close()
     server.shutdown()
     print(f"{formulas} formulas rendered on {len(SCREENS)} screens")

@@ -15,6 +15,7 @@ import importlib.metadata
 import inspect
 import io
 import itertools
+import re
 import runpy
 import shutil
 import sys
@@ -313,7 +314,7 @@ def words_of(node: ast.expr) -> str:
         case ast.Constant(value=str(text)):
             return bars(text)
         case ast.JoinedStr(values=parts):
-            return "".join(map(words_of, parts))
+            return re.sub(r"(\.\.\.)+\.?", "...", "".join(map(words_of, parts)))
         case ast.FormattedValue(value=ast.Name(id=name)):
             return f"*{name.replace('_', ' ')}*"
         case ast.FormattedValue(value=ast.Attribute(value=ast.Name(id=of), attr=name)):

@@ -145,3 +145,41 @@ def test_machine_code():
         if "plain" in r["kernel"] or "entries" in r["kernel"]:
             assert r["vector_loads"] >= 1, r
             assert r["vector_stores"] >= 1, r
+
+
+LAUNCHES = """
+import sys
+sys.path.insert(0, {folder!r})
+import cuda_code, numpy as np
+if cuda_code.missing():
+    print("nothing compiles here")
+    sys.exit()
+from numba.cuda.typing.typeof import Purpose, typeof
+from fastxent._cuda import _launch
+compiled = {{id(kernel): signature.args for _, kernel, signature, _ in cuda_code.kernels()}}
+def run(self, kernel, blocks, threads, *args):
+    assert tuple(typeof(a, Purpose.argument) for a in args) == compiled[id(kernel)]
+    print(kernel.py_func.__name__)
+_launch.Stream.run = run
+s = _launch.Stream(0, lambda shape, dtype: (np.empty(shape, dtype), None))
+y, z = np.zeros(4, np.int64), np.zeros(())
+for dtype in ("float32", "float64"):
+    x, sums = np.zeros((4, 40000), dtype), np.zeros((1024, 2), dtype)
+    _launch.rows(s, "index", x, y=y, loss=x[:, 0], grad=x, ignore=-1)
+    _launch.rows(s, "dense", x[:, :9], y=x[:, :9], loss=x[:, 0])
+    _launch.entries(s, "logits", x, z=x, grad=x, sums=sums)
+    _launch.entries(s, "logits", x, z=x.astype(float), grad=x, sums=sums)
+_launch.labels(s, y, None, None, -100, 5, y.shape, np.zeros((1, 3)))
+_launch.pick(s, x, y, u=None, g=None, w=None, ignore=None, loss=x[:, 0], grad=x, scale=1.0)
+_launch.total(s, x[:, 0], 2.0, z)
+"""
+
+
+def test_machine_code_is_what_is_launched():
+    """The host hands each kernel just the types that it was compiled for."""
+    out = run(LAUNCHES.format(folder=str(CODE.parent)), NUMBA_ENABLE_CUDASIM="0")
+    if out == "nothing compiles here":
+        assert not os.environ.get("FASTXENT_REQUIRE_PTX")
+        pytest.skip(out)
+    launched = set(out.split())
+    assert launched == {"rows", "merge_pieces", "entries", "labels", "pick", "sums", "close"}

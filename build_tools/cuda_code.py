@@ -72,7 +72,9 @@ def kernels():
         yield title, made, signed, real is t.float32 and not wide
     yield "labels", _small.labels, signature(_small.INTEGERS), False
     yield "sums", _small.sums, signature(_small.SUM_INTEGERS), False
-    yield "close", _small.close, signature(_small.SUM_INTEGERS, 1), False
+    yield "close", _small.close, signature(_small.SUM_INTEGERS, 2), False
+    yield "shares", _small.shares, signature(_small.S_INTEGERS, 1), False
+    yield "row sums", _small.row_sums, signature(_small.R_INTEGERS), False
     yield "pick", _small.pick, signature(_small.P_INTEGERS, 1), False
 
 

@@ -172,6 +172,8 @@ for dtype in ("float32", "float64"):
 _launch.labels(s, y, None, None, -100, 5, y.shape, np.zeros((1, 3)))
 _launch.pick(s, x, y, u=None, g=None, w=None, ignore=None, loss=x[:, 0], grad=x, scale=1.0)
 _launch.total(s, x[:, 0], 2.0, z)
+_launch.shares(s, y[None], 1.0, x[:1])
+_launch.row_sums(s, x, x[:, 0])
 """
 
 
@@ -182,4 +184,6 @@ def test_machine_code_is_what_is_launched():
         assert not os.environ.get("FASTXENT_REQUIRE_PTX")
         pytest.skip(out)
     launched = set(out.split())
-    assert launched == {"rows", "merge_pieces", "entries", "labels", "pick", "sums", "close"}
+    assert launched == {
+        "rows", "merge_pieces", "entries", "labels", "pick", "sums", "close", "shares", "row_sums",
+    }  # fmt: skip

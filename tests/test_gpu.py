@@ -20,7 +20,7 @@ from conftest import NORMALIZERS, UNLABELLED
 from test_special import DENSE, INDEX, pattern
 
 import fastxent as fx
-from fastxent._spec import REDUCTIONS, SPECS
+from fastxent._spec import AVERAGES, REDUCTIONS, SPECS
 
 pytestmark = pytest.mark.gpu
 
@@ -258,8 +258,6 @@ def test_host_and_gpu_do_not_mix(library):
         f(x, y, class_weight=on_gpu.give(library, np.ones(3)))
     with pytest.raises(TypeError, match="out must be on the GPU"):
         f(gx, gy, out=np.zeros(2, np.float32))
-    with pytest.raises(TypeError, match="logits must be in the host's memory here"):
-        fx.sequence_loss(on_gpu.give(library, np.zeros((2, 3, 4), np.float32)), y)
 
 
 def test_sentences_are_the_hosts(library):
@@ -321,6 +319,29 @@ def test_nothing_to_do(library):
     assert grad.shape == (0, 3)
     mean = on_gpu.call(library, fx.sparse_softmax_cross_entropy, x, y, reduction="mean")
     assert np.isnan(mean)
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=str)
+def test_sequences(library, average):
+    """As on the host, with padded steps and an example of them only; and without weights."""
+    random = data.rng(4)
+    x = random.standard_normal((3, 4, 5)).astype(np.float32)
+    y = random.integers(0, 5, (3, 4))
+    w = np.array([[1, 1, 0.5, 0], [0, 0, 0, 0], [2, 0, 0, 0]])
+    y[0, 3] = 99  # padding is not looked at
+    upstream = {"timesteps": np.array([1.0, 2, -1]), None: random.random((3, 4))}.get(average, 2.0)
+    f = fx.sequence_loss_with_grad
+    for options in ({"sample_weight": w}, {"sample_weight": w, "upstream": upstream}, {}):
+        labels = y if options else y % 5
+        value, grad = on_gpu.call(library, f, x, labels, average=average, **options)
+        value2, grad2 = f(x, labels, average=average, **options)
+        assert value.dtype == value2.dtype
+        np.testing.assert_allclose(value, value2, rtol=1e-6)
+        np.testing.assert_allclose(grad, grad2, rtol=1e-6, atol=1e-8)
+    nothing = on_gpu.call(library, fx.sequence_loss, x, y, sample_weight=w * 0, average=average)
+    assert not nothing.any()
+    with pytest.raises(ValueError, match="logits must have shape"):
+        on_gpu.call(library, fx.sequence_loss, x[0], y[0])
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)

@@ -193,38 +193,100 @@ def loss(
             ("grad_out", "logits"),
         )  # fmt: skip
 
-        # The labels alone, before anything is written.
-        classed = [x, mask, None if index else y]
-        folds = fold(axis, classed, [u, g, y if index else None]) if x.size else []
-        size = math.prod(shape)
-        weight, count = float(size), size
-        if index or (u is not None and reduction in ("mean", "nonzero_mean")):
-            weight, count = _count(
-                plan, [(f.plain[0], f.plain[2]) for f in folds], y, ignore, w, num_classes
-            )
-        denominator = _denominator(reduction, weight, size, count)
-        scale = slope / denominator if denominator else 0.0
+        return _rows_loss(
+            plan, fold, index, axis, y, u, w, ignore, e, t, mask, reduction, (out, given),
+            with_grad, g, slope, (grad_out, grad), labels_grad,
+        )  # fmt: skip
 
-        result, made = plan.made(out, given, result_shape, plan.value_type)
-        grads = None
-        if with_grad:
-            grad, grads = plan.made(grad_out, grad, x.shape, plan.array_type)
-        losses = result if none else library.scratch(shape, plan.value_type)[0]
-        # Half gradients of both kinds go in one launch, so in one dtype.
-        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
-        if x.size:
-            parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
-            for part in parts:
-                fx, fmask, fq, fgrad, flabels = part.classed
-                fu, fg, fy, flosses = part.plain
-                _launch.rows(
-                    plan.stream, "index" if index else "dense", fx, y=fy if index else fq,
-                    mask=fmask, u=fu, g=fg, w=w, e=e, t=t, loss=flosses, grad=fgrad,
-                    labels_grad=flabels, labels_scale=scale, scale=scale, ignore=pattern,
-                )  # fmt: skip
-        if not none:
-            _launch.total(plan.stream, losses, denominator, result)
-        return (made, grads) if with_grad else made
+
+def _rows_loss(
+    plan: _Plan, fold: Fold, index: bool, axis: int, y: Any, u: Any, w: Any, ignore: int | None,
+    e: float, t: float, mask: Any, reduction: str, given: tuple[Any, Any], with_grad: bool, g: Any,
+    slope: float, grads: tuple[Any, Any], labels_grad: Any, nothing: float = math.nan,
+) -> Any:  # fmt: skip
+    """Softmax cross entropy of checked arrays; ``nothing`` is a mean's value over none.
+
+    Outputs come as the caller gave them and as NumPy sees them.
+    """
+    x = plan.x
+    num_classes = x.shape[axis]
+    shape = _check.without(x.shape, axis)
+    none = reduction == "none"
+    # The labels alone, before anything is written.
+    classed = [x, mask, None if index else y]
+    folds = fold(axis, classed, [u, g, y if index else None]) if x.size else []
+    size = math.prod(shape)
+    weight, count = float(size), size
+    if index or (u is not None and reduction in ("mean", "nonzero_mean")):
+        weight, count = _count(
+            plan, [(f.plain[0], f.plain[2]) for f in folds], y, ignore, w, num_classes
+        )
+    denominator = _denominator(reduction, weight, size, count)
+    scale = slope / denominator if denominator else 0.0
+
+    shape_out = shape if none else ()
+    result, made = plan.made(*given, shape_out, plan.value_type)
+    grad, made_grad = None, None
+    if with_grad:
+        grad, made_grad = plan.made(*grads, x.shape, plan.array_type)
+    losses = result if none else plan.library.scratch(shape, plan.value_type)[0]
+    pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+    if x.size:
+        parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
+        for part in parts:
+            fx, fmask, fq, fgrad, flabels = part.classed
+            fu, fg, fy, flosses = part.plain
+            _launch.rows(
+                plan.stream, "index" if index else "dense", fx, y=fy if index else fq,
+                mask=fmask, u=fu, g=fg, w=w, e=e, t=t, loss=flosses, grad=fgrad,
+                labels_grad=flabels, labels_scale=scale, scale=scale, ignore=pattern,
+            )  # fmt: skip
+    if not none:
+        _launch.total(plan.stream, losses, denominator, result, nothing)
+    return (made, made_grad) if with_grad else made
+
+
+def sequence(
+    fold: Fold, logits: Any, labels: Any, sample_weight: Any, average: Any, with_grad: bool,
+    upstream: Any, grad_out: Any,
+) -> Any:  # fmt: skip
+    """Averages of the losses over batch and time."""
+    with Library("logits", logits) as library:
+        plan = _Plan(library, "logits", logits)
+        x = plan.x
+        shape = _check.sequence_shape(x)
+        axis = _check.axis("logits", x, -1)
+        average = _check.average(average)
+        reduction = {"tokens": "mean", "examples": "sum"}.get(average or "", "none")
+        y = _check.index_labels(library.array("labels", labels), x, axis)
+        u = _weights(library, "sample_weight", sample_weight, shape, "losses")
+        result_shape = {"timesteps": shape[:1], None: shape}.get(average, ())
+        g, slope = plan.upstream(upstream, result_shape, shape)
+        if average == "timesteps" and g is not None:
+            g = np.broadcast_to(g[:, None], shape)
+        grad = plan.output("grad_out", grad_out, x.shape, *plan.dtypes)
+        _check.apart(
+            {"grad_out": grad},
+            {"logits": x, "labels": y, "sample_weight": u, "upstream": g},
+            ("grad_out", "logits"),
+        )
+        if average in ("examples", "timesteps"):
+            shares, _ = library.scratch(shape, np.float64)
+            divisor = float(max(shape[0], 1)) if average == "examples" else 1.0
+            _launch.shares(plan.stream, u, divisor, shares)
+            u = shares
+        given: tuple[Any, Any] = (None, None)
+        if average == "timesteps":
+            given = (library.scratch(shape, plan.value_type)[0],) * 2
+        result = _rows_loss(
+            plan, fold, True, axis, y, u, None, None, 0.0, 0.0, None, reduction, given, with_grad,
+            g, slope, (grad_out, grad), None, 0.0,
+        )  # fmt: skip
+        if average != "timesteps":
+            return result
+        sums, made = library.make(shape[:1], plan.value_type)
+        _launch.row_sums(plan.stream, given[1], sums)
+        return (made, result[1]) if with_grad else made
 
 
 def picked(

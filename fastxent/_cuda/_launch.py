@@ -282,17 +282,36 @@ def pick(
         )
 
 
-def total(stream: Stream, losses: Array, denominator: float, out: Array) -> None:
+def shares(stream: Stream, u: Array | None, divisor: float, out: Array) -> None:
+    """Weights (B, T) by their sum over time, or 0, by a number more; into contiguous ``out``."""
+    integers = [*_place(u, 2, True), *out.shape, address(out)]
+    blocks = -(-out.shape[0] // _small.BLOCK)
+    stream.run(_small.shares, blocks, _small.BLOCK, tuple(map(int, integers)), (divisor,))
+
+
+def row_sums(stream: Stream, losses: Array, out: Array) -> None:
+    """The sums over time of contiguous losses (B, T)."""
+    integers = [address(losses), *losses.shape, kind_of(losses.dtype), address(out)]
+    blocks = -(-losses.shape[0] // _small.BLOCK)
+    stream.run(_small.row_sums, blocks, _small.BLOCK, tuple(map(int, integers)))
+
+
+def total(
+    stream: Stream, losses: Array, denominator: float, out: Array, nothing: float = np.nan
+) -> None:
     """The sum of contiguous losses by the denominator, into ``out``."""
     blocks = label_blocks(losses.size)
     parts, keep = stream.empty((blocks,), np.float64)
     integers = [address(losses), losses.size, kind_of(losses.dtype), address(parts), 0, 0]
     stream.run(_small.sums, blocks, _small.BLOCK, tuple(map(int, integers)))
-    close(stream, parts, denominator, out, pairs=False)
+    close(stream, parts, denominator, out, pairs=False, nothing=nothing)
     del keep
 
 
-def close(stream: Stream, parts: Array, denominator: float, out: Array, pairs: bool) -> None:
+def close(
+    stream: Stream, parts: Array, denominator: float, out: Array, pairs: bool,
+    nothing: float = np.nan,
+) -> None:  # fmt: skip
     """The sum of the sums of blocks by the denominator, into ``out``."""
     integers = [0, len(parts), kind_of(out.dtype), address(parts), address(out), pairs]
-    stream.run(_small.close, 1, 1, tuple(map(int, integers)), (denominator,))
+    stream.run(_small.close, 1, 1, tuple(map(int, integers)), (denominator, float(nothing)))

@@ -161,8 +161,50 @@ def close(t, f):
             low += element(t[SUM_PARTS] + (2 * k + 1) * size, kind)
     if low - low == 0.0:
         total += low
-    total = total / f[0] if f[0] != 0.0 else np.nan
+    total = total / f[0] if f[0] != 0.0 else f[1]
     store(t[SUM_OUT], t[SUM_KIND], total)
+
+
+#: The integers of the weights' shares, and of the sums over time.
+S_U, S_U_OUTER, S_U_INNER, S_U_KIND, S_EXAMPLES, S_STEPS, S_OUT = range(7)
+S_INTEGERS = 7
+R_LOSSES, R_EXAMPLES, R_STEPS, R_KIND, R_OUT = range(5)
+R_INTEGERS = 5
+
+
+@kernel
+def shares(t, f):
+    """Weights of an example by their sum over time, 0 where that is 0; by f[0] too."""
+    quiet()
+    step = np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
+    start = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + np.int64(cuda.threadIdx.x)
+    for b in range(start, t[S_EXAMPLES], step):
+        total = 0.0
+        for k in range(t[S_STEPS]):
+            u = 1.0
+            if t[S_U] != 0:
+                u = element(t[S_U] + b * t[S_U_OUTER] + k * t[S_U_INNER], t[S_U_KIND])
+            total += u
+        for k in range(t[S_STEPS]):
+            u = 1.0
+            if t[S_U] != 0:
+                u = element(t[S_U] + b * t[S_U_OUTER] + k * t[S_U_INNER], t[S_U_KIND])
+            share = 0.0 if total == 0.0 else u / total / f[0]
+            put(t[S_OUT] + (b * t[S_STEPS] + k) * 8, np.float64(share))
+
+
+@kernel
+def row_sums(t):
+    """The sums over time."""
+    quiet()
+    step = np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
+    start = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + np.int64(cuda.threadIdx.x)
+    size = 8 if t[R_KIND] == DOUBLE else 4
+    for b in range(start, t[R_EXAMPLES], step):
+        total = 0.0
+        for k in range(t[R_STEPS]):
+            total += element(t[R_LOSSES] + (b * t[R_STEPS] + k) * size, t[R_KIND])
+        store(t[R_OUT] + b * size, t[R_KIND], total)
 
 
 @function

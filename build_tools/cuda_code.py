@@ -94,22 +94,26 @@ def compile_all(only=(), arches=ARCHES):
             ptx, _ = cuda.compile(kernel.py_func, signature, device=False, abi="numba", cc=_CC)
             source.write_text(ptx)
             doubles = re.findall(r"^\s*(?:@\S+\s+)?(\S*[.]f64\S*)\s", ptx, re.M)
-            for arch in arches:
-                done = subprocess.run(
-                    [ptxas, "-v", f"-arch={arch}", source, "-o", source.with_suffix(".cubin")],
-                    capture_output=True,
+            running = [
+                subprocess.Popen(
+                    [ptxas, "-v", f"-arch={arch}", source, "-o", source.with_suffix(f".{arch}")],
+                    stderr=subprocess.PIPE,
                     text=True,
                 )
-                if done.returncode:
-                    raise SystemExit(f"{name}, {arch}: {done.stderr}")
+                for arch in arches
+            ]
+            for arch, job in zip(arches, running):
+                said = job.communicate()[1]
+                if job.returncode:
+                    raise SystemExit(f"{name}, {arch}: {said}")
                 frame, stores, loads = re.search(
                     r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
-                    done.stderr,
+                    said,
                 ).groups()
                 yield {
                     "kernel": name,
                     "arch": arch,
-                    "registers": int(re.search(r"Used (\d+) registers", done.stderr)[1]),
+                    "registers": int(re.search(r"Used (\d+) registers", said)[1]),
                     "stack": int(frame),
                     "spills": int(stores) + int(loads),
                     "local": len(re.findall(r"\b(?:ld|st)[.]local", ptx)),

@@ -123,20 +123,15 @@ LIMIT = 128
 def test_machine_code():
     """No spills, no local memory, no arithmetic in double precision where float32 will do."""
     done = subprocess.run(
-        [sys.executable, "-P", CODE, "--json", "--only", "float32", "--only", "plain, bfloat16",
-         "--only", "plain, float64", "--only", "labels", "--only", "pick", "--only", "sums",
-         "--only", "close"],
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )  # fmt: skip
+        [sys.executable, "-P", CODE, "--json"], capture_output=True, text=True, timeout=900
+    )
     if done.returncode == 77:
         assert not os.environ.get("FASTXENT_REQUIRE_PTX"), done.stderr
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
     assert {r["arch"] for r in records} == {"sm_75", "sm_80", "sm_90", "sm_100"}
-    assert len({r["kernel"] for r in records}) >= 11
+    assert len({r["kernel"] for r in records}) >= 23
     for r in records:
         assert r["stack"] == r["spills"] == r["local"] == 0, r
         assert r["registers"] <= LIMIT, r

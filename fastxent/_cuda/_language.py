@@ -7,7 +7,7 @@ call.
 """
 
 import numpy as np
-from numba import cuda
+from numba import config, cuda
 
 from . import simulated
 
@@ -51,6 +51,8 @@ if SIMULATED:
 
     kernel = cuda.jit
 else:
+    from numba.cuda.dispatcher import config  # noqa: F401 - numba-cuda has one of its own
+
     from ._intrinsics import (  # noqa: F401 - for the kernels
         fma,
         get,

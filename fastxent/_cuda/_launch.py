@@ -43,7 +43,15 @@ class Stream(NamedTuple):
     empty: Callable[[tuple[int, ...], Any], tuple[Array, Any]]  # an array, and what keeps it
 
     def run(self, kernel: Any, blocks: int, threads: int, *args: Any) -> None:
-        kernel[max(1, min(blocks, _GRID)), threads, self.stream](*args)
+        """Launch a kernel; Numba has nothing to say about how small a launch is."""
+        config = _language.config
+        said = config.CUDA_LOW_OCCUPANCY_WARNINGS
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        try:
+            launch = kernel[max(1, min(blocks, _GRID)), threads, self.stream]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = said
+        launch(*args)
 
 
 def kind_of(dtype: np.dtype[Any]) -> int:

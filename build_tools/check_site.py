@@ -17,9 +17,11 @@ import http.server
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
@@ -113,7 +115,8 @@ MEASURE = """async () => {
 
 #: What a reader cannot use: the serious findings of axe, without those of the theme.
 ACCESS = """async ([rules, theirs]) => {
-    const options = {preload: false, resultTypes: ["violations"], ...(rules && {runOnly: rules})};
+    const options = {preload: false, resultTypes: ["violations"]};
+    if (rules.length) options.runOnly = rules;
     const found = (await axe.run(document, options)).violations;
     return found.filter(({id, impact}) => ["serious", "critical"].includes(impact))
         .flatMap(({id, nodes}) => nodes.map((node) => [id, node.target.join(" "), node.html]))
@@ -123,63 +126,81 @@ ACCESS = """async ([rules, theirs]) => {
 #: Findings in these parts are the theme's own: the arrows of its list of pages have no name.
 THEIRS = ['<summary><span class="toctree-toggle"']
 
-#: Name, width, mode, and the rules of axe that may give another answer there (None: all).
+
+class Screen(NamedTuple):
+    """What a reader looks at, and the rules of axe that may answer otherwise there."""
+
+    name: str
+    width: int
+    mode: str
+    rules: tuple[str, ...] = ()  # all of them
+
+
 SCREENS = (
-    ("desktop", 1280, "light", None),
-    ("desktop", 1280, "dark", ["color-contrast"]),
-    ("phone", 390, "light", ["scrollable-region-focusable", "target-size"]),
+    Screen("desktop", 1280, "light"),
+    Screen("desktop", 1280, "dark", ("color-contrast",)),
+    Screen("phone", 390, "light", ("scrollable-region-focusable", "target-size")),
 )
 
 
-def check_browser(site: Path, executable: str) -> Iterator[str]:
-    """What is wrong in a browser."""
+def check_screen(site: Path, base: str, executable: str, screen: Screen) -> tuple[list[str], int]:
+    """What is wrong on one screen, and the number of formulas."""
     from playwright.sync_api import Error, sync_playwright
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}/"
     requests: list[str] = []
     problems: list[str] = []
+    wrong: list[str] = []
     formulas = 0
     axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        for screen, width, scheme, rules in SCREENS:
-            view = {"width": width, "height": 900}
-            tab = browser.new_context(viewport=view, color_scheme=scheme).new_page()
-            tab.on("request", lambda request: requests.append(request.url))
-            tab.on("pageerror", lambda error: problems.append(str(error)))
-            tab.on("console", lambda m: m.type == "error" and problems.append(m.text))
-            for path in sorted(site.rglob("*.html")):
-                here = str(path.relative_to(site))
-                if here.startswith("_static/"):
-                    continue
-                requests.clear()
-                problems.clear()
-                tab.goto(base + here, wait_until="load")
-                found = tab.evaluate(MEASURE)
-                formulas += found["rendered"]
-                problems.extend(f"requests {url}" for url in requests if not url.startswith(base))
-                if found["rendered"] != found["formulas"] or found["broken"]:
-                    problems.append(f"formulas: {found}")
-                problems.extend(f"sticks out: {text}" for text in found["out"])
-                tab.evaluate(axe)
-                for name, target, html in tab.evaluate(ACCESS, [rules, THEIRS]):
-                    problems.append(f"{name}: {target}: {html[:200]}")
-                if found["wider"] > 0:
-                    problems.append(f"is {found['wider']} pixels wider than the screen")
-                yield from (f"{here}, {screen}, {scheme}: {problem}" for problem in problems)
+        view = {"width": screen.width, "height": 900}
+        tab = browser.new_context(viewport=view, color_scheme=screen.mode).new_page()
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("console", lambda m: m.type == "error" and problems.append(m.text))
+        for path in sorted(site.rglob("*.html")):
+            here = str(path.relative_to(site))
+            if here.startswith("_static/"):
+                continue
+            requests.clear()
+            problems.clear()
+            tab.goto(base + here, wait_until="load")
+            found = tab.evaluate(MEASURE)
+            formulas += found["rendered"]
+            if found["rendered"] != found["formulas"] or found["broken"]:
+                problems.append(f"formulas: {found}")
+            if found["wider"] > 0:
+                problems.append(f"is {found['wider']} pixels wider than the screen")
+            problems.extend(f"sticks out: {text}" for text in found["out"])
+            tab.evaluate(axe)
+            for name, target, html in tab.evaluate(ACCESS, [screen.rules, THEIRS]):
+                problems.append(f"{name}: {target}: {html[:200]}")
+            problems.extend(f"requests {url}" for url in requests if not url.startswith(base))
+            wrong += [f"{here}, {screen.name}, {screen.mode}: {problem}" for problem in problems]
         for word in ("logsumexp", "padding"):
             tab.goto(f"{base}search.html?q={word}")
             try:
                 tab.wait_for_selector("#search-results li a", timeout=10_000)
             except Error:
-                yield f"a search for {word!r} finds nothing"
+                wrong.append(f"{screen.name}, {screen.mode}: a search for {word!r} finds nothing")
         browser.close()
+    return wrong, formulas
+
+
+def check_browser(site: Path, executable: str) -> Iterator[str]:
+    """What is wrong in a browser, on all screens at once."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}/"
+    with ThreadPoolExecutor(len(SCREENS)) as pool:
+        found = list(pool.map(functools.partial(check_screen, site, base, executable), SCREENS))
     server.shutdown()
-    print(f"{formulas} formulas rendered on {len(SCREENS)} screens")
+    for wrong, _ in found:
+        yield from wrong
+    print(f"{sum(formulas for _, formulas in found)} formulas rendered on {len(SCREENS)} screens")
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class Stream(NamedTuple):
 
     def run(self, kernel: Any, blocks: int, threads: int, *args: Any) -> None:
         """Launch a kernel; Numba has nothing to say about how small a launch is."""
-        config: Any = _language.config
+        config: Any = _language.config  # type: ignore[attr-defined]
         said = config.CUDA_LOW_OCCUPANCY_WARNINGS
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
         try:

@@ -43,6 +43,7 @@ def test_numpy_arrays_in_the_simulator():
     """What is copied over and back, on some of the tests that all backends have."""
     chosen = "cuda and (float32 or bfloat16) and (10 or 1000) and not worst and not every"
     simulate("tests/test_values.py", "-k", chosen)
+    simulate("tests/test_entries.py", "-k", "cuda and float32 and not every_number")
 
 
 # ---- without a GPU and without a simulator -------------------------------------------------

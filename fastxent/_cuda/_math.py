@@ -204,8 +204,11 @@ def _make(real):
 
     @function
     def exp_small(x):
-        """exp(x) for x <= 0, also where it is subnormal."""
-        return exp_term(x) * unbias
+        """exp(x) for x <= 0, as exact where it is small, also where it is subnormal."""
+        b = fma(x, log2e, magic_term)
+        s = scaled(b)
+        v = fma(s, tail(remainder_far(x, b - magic_term)), s)
+        return zero if x < lowest_term else v * unbias
 
     @function
     def log(v):

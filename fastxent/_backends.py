@@ -11,7 +11,7 @@ from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
-from . import _cuda
+from . import _check, _cuda
 from ._spec import ISAS
 
 
@@ -92,7 +92,7 @@ _NO_EXTENSION = (
 
 def gpu_calls(x: object) -> ModuleType | None:
     """The path of a call for an array on a GPU; None for an array of the host's."""
-    if not _cuda.is_on_gpu(x):
+    if not _check.is_on_gpu(x):
         return None
     usable, reason = probe("cuda")
     if not usable:

@@ -40,9 +40,20 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
     return (native, native) if native in (_FLOAT32, _FLOAT64) else None
 
 
+def is_on_gpu(x: Any) -> bool:
+    """Tell whether an object is an array on a GPU."""
+    try:
+        if hasattr(x, "__cuda_array_interface__"):
+            return True
+    except RuntimeError:  # a tensor of PyTorch's that requires a gradient
+        return True
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and int(device()[0]) in (2, 13)  # CUDA's memory, managed memory
+
+
 def _asarray(name: str, a: Any) -> Array:
     """An array of the host's; what lies on a GPU is not fetched behind the caller's back."""
-    if hasattr(a, "__cuda_array_interface__"):
+    if is_on_gpu(a):
         raise TypeError(
             f"{name} must be in the host's memory here, as NumPy arrays are; got a "
             f"{type(a).__name__} on a GPU"

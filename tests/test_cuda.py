@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastxent as fx
-from fastxent import _cuda
+from fastxent import _check
 from fastxent._backends import words
 
 pytest.importorskip("numba", reason="needs Numba")
@@ -99,8 +99,28 @@ def test_arrays_of_a_gpu_where_none_can_be_used():
         fx.softmax(Elsewhere())
     with pytest.raises(TypeError, match="labels must be in the host's memory here"):
         fx.sparse_softmax_cross_entropy(np.zeros((2, 3)), Elsewhere())
-    assert _cuda.is_on_gpu(Elsewhere())
-    assert not _cuda.is_on_gpu([1.0])
+
+
+def test_what_is_taken_for_an_array_of_a_gpu():
+    class WithGradient:
+        """Like a tensor that requires a gradient."""
+
+        @property
+        def __cuda_array_interface__(self):
+            raise RuntimeError("it requires a gradient")
+
+    class Capsule:
+        def __init__(self, kind):
+            self.kind = kind
+
+        def __dlpack_device__(self):
+            return self.kind, 0
+
+    for x, answer in (
+        (Elsewhere(), True), (WithGradient(), True), (Capsule(2), True), (Capsule(1), False),
+        ([1.0], False), (1.0, False), (None, False), (np.zeros(2), False),
+    ):  # fmt: skip
+        assert _check.is_on_gpu(x) == answer
 
 
 @pytest.mark.skipif("cuda" in words(), reason="there is a GPU")

@@ -11,7 +11,6 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 
 def simulated() -> bool:
@@ -52,14 +51,6 @@ def _has_device() -> bool:
         or (name.startswith("nvidia") and name[6:].isdecimal())
         for name in os.listdir("/dev")
     )
-
-
-def is_on_gpu(x: Any) -> bool:
-    """Tell whether an object is an array on a GPU."""
-    if hasattr(x, "__cuda_array_interface__"):
-        return True
-    device = getattr(x, "__dlpack_device__", None)
-    return device is not None and int(device()[0]) in (2, 13)  # CUDA's memory, managed memory
 
 
 def kernels() -> ModuleType:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from . import _launch, _simulated, is_on_gpu
+from .._check import is_on_gpu
+from . import _launch, _simulated
 from ._jobs import Address
 from ._language import SIMULATED
 

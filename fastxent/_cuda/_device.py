@@ -64,7 +64,7 @@ class _Plan:
         """Upstream gradients per loss, or the one number for all of them."""
         if value is None:
             return None, 1.0
-        if shape == () and np.ndim(value) == 0 and not hasattr(value, "__cuda_array_interface__"):
+        if shape == () and not _check.is_on_gpu(value) and np.ndim(value) == 0:
             return None, float(np.asarray(_check.upstream(value, ())))
         g = self.library.weight("upstream", value)
         g = _real(lambda v: _shaped("upstream", v, shape), g)

@@ -74,6 +74,8 @@ def kernels():
     yield "sums", _small.sums, signature(_small.SUM_INTEGERS), False
     yield "close", _small.close, signature(_small.SUM_INTEGERS, 2), False
     yield "shares", _small.shares, signature(_small.S_INTEGERS, 1), False
+    slopes = signature(_small.V_INTEGERS, 3)
+    yield "slopes to pos_weight", _small.pos_weight_slopes, slopes, False
     yield "row sums", _small.row_sums, signature(_small.R_INTEGERS), False
     yield "pick", _small.pick, signature(_small.P_INTEGERS, 1), False
 

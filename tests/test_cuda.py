@@ -190,6 +190,7 @@ _launch.pick(s, x, y, u=None, g=None, w=None, ignore=None, loss=x[:, 0], grad=x,
 _launch.total(s, x[:, 0], 2.0, z)
 _launch.shares(s, y[None], 1.0, x[:1])
 _launch.row_sums(s, x, x[:, 0])
+_launch.pos_weight_slopes(s, x, x, None, None, 0.1, 1.0, x[0])
 """
 
 
@@ -202,4 +203,5 @@ def test_machine_code_is_what_is_launched():
     launched = set(out.split())
     assert launched == {
         "rows", "merge_pieces", "entries", "labels", "pick", "sums", "close", "shares", "row_sums",
+        "pos_weight_slopes",
     }  # fmt: skip

@@ -190,6 +190,38 @@ def test_gradient_to_the_labels(library, name):
     np.testing.assert_array_equal(got == 0, out == 0)
 
 
+@pytest.mark.parametrize(
+    "shape", [(), (5,), (4, 1), (3, 1, 1), (3, 1, 5), (3, 4, 5), (1, 4, 1)], ids=str
+)
+def test_gradient_to_pos_weight(library, shape):
+    random = data.rng(6)
+    x = (3 * random.standard_normal((3, 4, 5))).astype(np.float32)
+    z = random.random(x.shape).astype(np.float32)
+    options = {
+        "pos_weight": random.random(shape) if shape else np.array(0.5),
+        "sample_weight": random.integers(0, 3, (4, 1)).astype(np.float64),
+        "label_smoothing": 0.2,
+        "reduction": "mean",
+        "upstream": 2.0,
+    }
+    f = fx.sigmoid_cross_entropy_with_grad
+    out = np.full(shape, 7, np.float32)
+    _, grad = f(x, z, pos_weight_grad_out=out, **options)
+    gpu = on_gpu.give(library, np.full(shape, 9, np.float32))
+    gx = on_gpu.give(library, x)
+    given = {k: on_gpu.give(library, v) for k, v in options.items()}
+    f(gx, on_gpu.give(library, z), pos_weight_grad_out=gpu, grad_out=gx, **given)
+    np.testing.assert_allclose(on_gpu.take(gpu), out, rtol=1e-6)
+    np.testing.assert_allclose(on_gpu.take(gx), grad, rtol=2e-6, atol=1e-9)
+    nothing = np.zeros((0, *x.shape[1:]), np.float32)
+    if shape == (5,):
+        f(
+            on_gpu.give(library, nothing), on_gpu.give(library, nothing),
+            pos_weight=given["pos_weight"], pos_weight_grad_out=gpu,
+        )  # fmt: skip
+        assert not on_gpu.take(gpu).any()
+
+
 @pytest.mark.parametrize("family", [INDEX, DENSE], ids=["index", "dense"])
 def test_special_values(library, family):
     """The table of special values, all at once: each row stands between others."""

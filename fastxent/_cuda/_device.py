@@ -361,7 +361,10 @@ def entries(
         x = plan.x
         z = _real(lambda v: _check.dense_labels(v, x, kind), library.array("labels", labels))
         u = _weights(library, "sample_weight", sample_weight, x.shape, "losses")
-        pw = _weights(library, "pos_weight", pos_weight, x.shape, "logits")
+        pw = library.weight("pos_weight", pos_weight)
+        # (an array of this shape, for the sentence of `_check.shape_of`)
+        pos_weight_shape = pw
+        pw = _real(lambda v: _check.broadcast("pos_weight", v, x.shape, "logits"), pw)
         e = _check.number("label_smoothing", label_smoothing, 0.0, 1.0)
         reduction = _check.reduction(reduction)
         none = reduction == "none"
@@ -370,18 +373,23 @@ def entries(
         g, slope = plan.upstream(upstream, result_shape, x.shape)
         grad = plan.output("grad_out", grad_out, x.shape, *plan.dtypes)
         labels_grad = plan.output("labels_grad_out", labels_grad_out, x.shape, *plan.dtypes)
+        weight_grad = None
         if pos_weight_grad_out is not None:
-            raise NotImplementedError("pos_weight_grad_out is not computed on a GPU yet")
+            shape = _check.shape_of("pos_weight", "pos_weight_grad_out", pos_weight_shape)
+            weight_grad = plan.output(
+                "pos_weight_grad_out", pos_weight_grad_out, shape, *plan.dtypes
+            )
         if labels_grad is not None and grad is not None and labels_grad.dtype != grad.dtype:
             raise TypeError(
                 f"labels_grad_out must have the dtype of grad_out on a GPU, {grad.dtype}; got "
                 f"{labels_grad.dtype}"
             )
         _check.apart(
-            {"grad_out": grad, "out": given, "labels_grad_out": labels_grad},
+            {"grad_out": grad, "out": given, "labels_grad_out": labels_grad,
+             "pos_weight_grad_out": weight_grad},
             {kind: x, "labels": z, "sample_weight": u, "pos_weight": pw, "upstream": g},
             ("grad_out", kind),
-        )
+        )  # fmt: skip
         weight, count = float(x.size), x.size
         if u is not None and reduction in ("mean", "nonzero_mean") and x.size:
             once = u[tuple(slice(None) if s else slice(1) for s in u.strides)]
@@ -394,6 +402,8 @@ def entries(
         if with_grad:
             grad, grads = plan.made(grad_out, grad, x.shape, plan.array_type)
         losses = result if none else None
+        if weight_grad is not None:  # before a gradient in place
+            _launch.pos_weight_slopes(plan.stream, x, z, u, g, e, scale, weight_grad)
         parts = []
         if x.size:
             parts = list(flat([x, z, u, g, pw, losses, grad, labels_grad]))

@@ -304,6 +304,39 @@ def row_sums(stream: Stream, losses: Array, out: Array) -> None:
     stream.run(_small.row_sums, blocks, _small.BLOCK, tuple(map(int, integers)))
 
 
+def pos_weight_slopes(
+    stream: Stream, x: Array, z: Array, u: Array | None, g: Array | None, e: float, scale: float,
+    out: Array,
+) -> None:  # fmt: skip
+    """The gradient to ``pos_weight``, summed along the axes where ``out`` has length 1 or none."""
+    # Views only: whatever needs a copy would read the memory.
+    out = out[(None,) * (x.ndim - out.ndim) + (...,)]
+    summed = [k for k in range(x.ndim) if out.shape[k] == 1]
+    kept = [k for k in range(x.ndim) if k not in summed]
+    ends = (None,) * (not kept) + (...,) + (None,) * (not summed)  # at least one axis of each sort
+    arrays = [None if a is None else a.transpose(kept + summed)[ends] for a in (x, z, u, g)]
+    out = out.transpose(kept + summed)[ends]
+    shape = x.transpose(kept + summed)[ends].shape
+    n = max(1, len(kept))
+    sums, keep = stream.empty((shape[n - 1],), np.float64)
+    # The kernel walks along the last axis of each sort.
+    turns = list(np.ndindex(*shape[n:-1])) if x.size else [None]
+    for at in np.ndindex(*shape[: n - 1]):
+        slopes = out[(*at, slice(None), *[0] * (len(shape) - n))]
+        for turn, index in enumerate(turns):
+            integers = []
+            for a in arrays:
+                part = None if a is None or index is None else a[(*at, slice(None), *index)]
+                integers += _place(part, 2, True)
+            integers += [*_place(slopes, 1, True), address(sums), shape[n - 1]]
+            integers += [shape[-1] if x.size else 0, turn == 0, turn == len(turns) - 1]
+            stream.run(
+                _small.pos_weight_slopes, shape[n - 1], _small.BLOCK, tuple(map(int, integers)),
+                (1.0 - e, e / 2, scale),
+            )  # fmt: skip
+    del keep
+
+
 def total(
     stream: Stream, losses: Array, denominator: float, out: Array, nothing: float = np.nan
 ) -> None:

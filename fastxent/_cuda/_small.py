@@ -21,7 +21,7 @@ from ._language import (
 )
 from ._math import DOUBLES
 
-element = DOUBLES.element
+element, exp_small, log1p = DOUBLES.element, DOUBLES.exp_small, DOUBLES.log1p
 
 BLOCK = 2 * WARP if WARP < 32 else 256
 GRID = 4 if WARP < 32 else 256
@@ -205,6 +205,49 @@ def row_sums(t):
         for k in range(t[R_STEPS]):
             total += element(t[R_LOSSES] + (b * t[R_STEPS] + k) * size, t[R_KIND])
         store(t[R_OUT] + b * size, t[R_KIND], total)
+
+
+#: The integers of the gradient to ``pos_weight``: arrays along kept and summed axes.
+(
+    V_X, V_X_KEPT, V_X_SUMMED, V_X_KIND, V_Z, V_Z_KEPT, V_Z_SUMMED, V_Z_KIND,
+    V_U, V_U_KEPT, V_U_SUMMED, V_U_KIND, V_G, V_G_KEPT, V_G_SUMMED, V_G_KIND,
+    V_OUT, V_OUT_KEPT, V_OUT_KIND, V_SUMS, V_KEPT, V_SUMMED, V_FIRST, V_LAST,
+) = range(24)  # fmt: skip
+V_INTEGERS = 24
+
+
+@kernel
+def pos_weight_slopes(t, f):
+    """Sums of g z' log(1 + exp(-x)), a block for each; added to what was summed before."""
+    quiet()
+    thread = np.int64(cuda.threadIdx.x)
+    step = np.int64(cuda.blockDim.x)
+    for j in range(np.int64(cuda.blockIdx.x), t[V_KEPT], np.int64(cuda.gridDim.x)):
+        total = 0.0
+        for k in range(thread, t[V_SUMMED], step):
+            z = 0.0
+            if f[0] != 0.0:  # 1 - e
+                place = t[V_Z] + j * t[V_Z_KEPT] + k * t[V_Z_SUMMED]
+                z = f[0] * element(place, t[V_Z_KIND])
+            z += f[1]
+            by = f[2]
+            if t[V_U] != 0:
+                by = times(by, element(t[V_U] + j * t[V_U_KEPT] + k * t[V_U_SUMMED], t[V_U_KIND]))
+            if t[V_G] != 0:
+                by = times(by, element(t[V_G] + j * t[V_G_KEPT] + k * t[V_G_SUMMED], t[V_G_KIND]))
+            by = times(by, z)
+            if by != 0.0:
+                x = element(t[V_X] + j * t[V_X_KEPT] + k * t[V_X_SUMMED], t[V_X_KIND])
+                size = -x if x < 0.0 else x
+                total += times(by, (size if x < 0.0 else x - size) + log1p(exp_small(-size)))
+        total = block_total(total, thread)
+        if thread == 0:
+            place = t[V_SUMS] + j * 8
+            if t[V_FIRST] == 0:
+                total += element(place, DOUBLE)
+            put(place, np.float64(total))
+            if t[V_LAST] != 0:
+                store(t[V_OUT] + j * t[V_OUT_KEPT], t[V_OUT_KIND], total)
 
 
 @function

@@ -166,7 +166,13 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
         x, axis = np.moveaxis(x, axis, -1), -1
         x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
-    if "labels" not in parameters:
+    if spec.family == "linear":  # the features are the last axis; as many classes as features
+        x = np.moveaxis(x, axis, -1)
+        weight = np.eye(x.shape[-1], dtype=x.dtype)
+        labels = np.arange(x.size // x.shape[-1]).reshape(x.shape[:-1]) % 2
+        loss, grad = fx.linear_cross_entropy_with_grad(x, weight, labels)
+        results = loss, grad.inputs, grad.weight
+    elif "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:
         shape = x.shape

@@ -351,7 +351,7 @@ def _is_same(a: Array, b: Array) -> bool:
 
 def floating(name: str, x: Any, hint: str = "") -> Array:
     """An array of a float dtype, for functions that do not take integers."""
-    x = np.asarray(x)
+    x = _asarray(name, x)
     types = _float_types(x.dtype)
     if types is None or x.dtype.kind in "biu":
         raise TypeError(
@@ -362,14 +362,14 @@ def floating(name: str, x: Any, hint: str = "") -> Array:
 
 def real(name: str, a: Any) -> Array:
     """An array of real numbers of any dtype."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     _real(name, a)
     return a
 
 
 def same_rank(name: str, a: Any, shape: tuple[int, ...]) -> Array:
     """A weight for `broadcast` that is a scalar or has every axis of the losses."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     if a.ndim not in (0, len(shape)):
         raise ValueError(
             f"{name} must be a scalar or have as many axes as the losses, {len(shape)}, each of "
@@ -399,10 +399,10 @@ def linear(inputs: Any, weight: Any, bias: Any) -> tuple[Any, Array, Array | Non
                 f"(see its method tocsr); got {type(inputs).__name__} of shape {inputs.shape}"
             )
     else:
-        inputs = np.asarray(inputs)
-    named = {"inputs": inputs, "weight": np.asarray(weight)}
+        inputs = _asarray("inputs", inputs)
+    named = {"inputs": inputs, "weight": _asarray("weight", weight)}
     if bias is not None:
-        named["bias"] = np.asarray(bias)
+        named["bias"] = _asarray("bias", bias)
     for name, a in named.items():
         if _float_types(a.dtype) is None:
             raise TypeError(

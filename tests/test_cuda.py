@@ -97,8 +97,14 @@ class Elsewhere:
 def test_arrays_of_a_gpu_where_none_can_be_used():
     with pytest.raises(RuntimeError, match="arrays on a GPU need the backend cuda, which cannot"):
         fx.softmax(Elsewhere())
-    with pytest.raises(TypeError, match="labels must be in the host's memory here"):
-        fx.sparse_softmax_cross_entropy(np.zeros((2, 3)), Elsewhere())
+    x, there = np.zeros((2, 3)), Elsewhere()
+    for argument, call in (
+        ("labels", lambda: fx.sparse_softmax_cross_entropy(x, there)),
+        ("inputs", lambda: fx.linear_cross_entropy(there, x, [0, 1])),
+        ("weight", lambda: fx.linear_cross_entropy(x, there, [0, 1])),
+    ):
+        with pytest.raises(TypeError, match=f"^{argument} must be in the host's memory here"):
+            call()
 
 
 def test_what_is_taken_for_an_array_of_a_gpu():

@@ -476,7 +476,7 @@ class _Sums:
             if self.first:
                 np.matmul(z, weight, out=self.sum)
             else:
-                np.add(self.sum, z @ weight, out=self.sum)
+                np.add(self.sum, np.matmul(z, weight), out=self.sum)
         self.first = False
         into = self.grads.weight[begin:end]
         if _check.is_sparse(self.x):
@@ -484,7 +484,7 @@ class _Sums:
         elif self.part.start == 0 and _is_plain(into, layer.dtype):
             product = np.matmul(z.T, self.x, out=into)
         else:
-            product = z.T @ self.x
+            product = np.matmul(z.T, self.x)
         if self.part.start != 0:
             into += product
         elif product is not into:

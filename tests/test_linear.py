@@ -553,6 +553,31 @@ def test_threads(backend, tiles, monkeypatch):
     assert results == [first] * 4
 
 
+def test_products_and_kernels_take_turns(monkeypatch):
+    """BLAS is called from the calling thread, while none of our threads works."""
+    cut(monkeypatch, "classes")
+    monkeypatch.setattr(linear, "_LEAST", 1_000_000)
+    matmul, run = np.matmul, linear._call._threads.run
+    products, working = [], []
+
+    def watched(*args, **kwargs):
+        products.append((threading.current_thread(), bool(working)))
+        return matmul(*args, **kwargs)
+
+    def busy(*args):
+        working.append(args)
+        run(*args)
+        working.pop()
+
+    monkeypatch.setattr(np, "matmul", watched)
+    monkeypatch.setattr(linear._call._threads, "run", busy)
+    x, weight, y = problem("float32", n=700, d=16, c=1300)
+    with fx.config(threads=3):
+        fx.linear_cross_entropy_with_grad(x, weight, y, bias=np.zeros(1300, "f4"))
+    assert len(products) > 10
+    assert set(products) == {(threading.main_thread(), False)}
+
+
 MEMORY = """
 import gc
 import numpy as np

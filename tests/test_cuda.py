@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastxent as fx
-from fastxent import _check
+from fastxent import _check, _cuda
 from fastxent._backends import words
 
 pytest.importorskip("numba", reason="needs Numba")
@@ -105,6 +105,25 @@ def test_arrays_of_a_gpu_where_none_can_be_used():
     ):
         with pytest.raises(TypeError, match=f"^{argument} must be in the host's memory here"):
             call()
+
+
+@pytest.mark.skipif("cuda" in words(), reason="there is a GPU")
+def test_reasons_one_by_one(monkeypatch):
+    """What is missing: the driver, the GPU, the extra, a toolkit."""
+    ask = _cuda.usable.__wrapped__
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    assert ask() == ((), "there is no NVIDIA driver on this machine")
+    monkeypatch.setattr(_cuda, "_has_driver", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert ask() == ((), "the NVIDIA driver shows no GPU to this process")
+    monkeypatch.setattr(_cuda, "_has_device", lambda: True)
+    monkeypatch.setattr(_cuda, "find_spec", lambda name: None)
+    assert not ask()[0]
+    assert ask()[1].startswith("numba-cuda is not installed (pip install fastxent[cuda12]")
+    monkeypatch.setattr(_cuda, "find_spec", lambda name: name)
+    assert ask()[0] == ("",)
+    with pytest.raises(RuntimeError, match="Numba cannot use the GPU: it finds no driver"):
+        _cuda.calls()
 
 
 def test_what_is_taken_for_an_array_of_a_gpu():

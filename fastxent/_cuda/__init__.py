@@ -20,15 +20,17 @@ def simulated() -> bool:
 
 @cache
 def usable() -> tuple[tuple[str, ...], str]:
-    """Whether there are Numba, a driver and a GPU, found out without importing or starting any."""
-    if all(find_spec(name) is None for name in ("numba_cuda", "numba")):
-        return (), "numba-cuda is not installed (pip install fastxent[cuda12] or fastxent[cuda13])"
+    """Whether there are a driver, a GPU and Numba, found out without importing or starting any."""
     if simulated():
+        if find_spec("numba") is None:
+            return (), "Numba, which would simulate a GPU, is not installed"
         return ("",), "simulated by Numba (NUMBA_ENABLE_CUDASIM), very slow"
     if not _has_driver():
         return (), "there is no NVIDIA driver on this machine"
     if not _has_device():
         return (), "the NVIDIA driver shows no GPU to this process"
+    if find_spec("numba_cuda") is None:
+        return (), "numba-cuda is not installed (pip install fastxent[cuda12] or fastxent[cuda13])"
     return ("",), "compiled by Numba when first called; for arrays on a GPU"
 
 
@@ -55,9 +57,21 @@ def _has_device() -> bool:
 
 def kernels() -> ModuleType:
     """The kernels for NumPy arrays; imports Numba."""
+    _start()
     return import_module(f"{__name__}._jobs")
 
 
 def calls() -> ModuleType:
     """The path of calls on arrays of a GPU; imports Numba."""
+    _start()
     return import_module(f"{__name__}._device")
+
+
+@cache
+def _start() -> None:
+    """Raise unless Numba can use the GPU."""
+    if not import_module("numba.cuda").is_available():
+        raise RuntimeError(
+            "Numba cannot use the GPU: it finds no driver that works, or no libNVVM "
+            "(pip install fastxent[cuda12] or fastxent[cuda13], as the driver is)"
+        )

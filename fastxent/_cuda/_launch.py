@@ -5,6 +5,7 @@ the simulator), and nothing reads or writes them but kernels. The choices depend
 and layouts alone, so that a row's bits depend on nothing else.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,14 +27,19 @@ _BLOCK_FROM = 1024 if not SIMULATED else 64
 #: Blocks in a launch, at most: more rows than these take go around.
 _GRID = 1 << 16
 
-_BOUND = 1 << 31  # no stride that is not multiplied needs to be told from another
-
-MERGE = {"logsumexp": _rows.LOGSUMEXP, "softmax": _rows.SOFTMAX, "log_softmax": _rows.LOG_SOFTMAX}
-ROW_OPS = {**MERGE, "index": _rows.INDEX, "dense": _rows.DENSE}
+_NORMALIZERS = {
+    "logsumexp": _rows.LOGSUMEXP,
+    "softmax": _rows.SOFTMAX,
+    "log_softmax": _rows.LOG_SOFTMAX,
+}
+ROW_OPS = {**_NORMALIZERS, "index": _rows.INDEX, "dense": _rows.DENSE}
 ENTRY_OPS = {
     "sigmoid": _entries.SIGMOID, "log_sigmoid": _entries.LOG_SIGMOID, "logits": _entries.LOGITS,
     "probs": _entries.PROBS,
 }  # fmt: skip
+
+
+_configuring = threading.Lock()
 
 
 class Stream(NamedTuple):
@@ -45,12 +51,13 @@ class Stream(NamedTuple):
     def run(self, kernel: Any, blocks: int, threads: int, *args: Any) -> None:
         """Launch a kernel; Numba has nothing to say about how small a launch is."""
         config: Any = _language.config  # type: ignore[attr-defined]
-        said = config.CUDA_LOW_OCCUPANCY_WARNINGS
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-        try:
-            launch = kernel[max(1, min(blocks, _GRID)), threads, self.stream]
-        finally:
-            config.CUDA_LOW_OCCUPANCY_WARNINGS = said
+        with _configuring:
+            said = config.CUDA_LOW_OCCUPANCY_WARNINGS
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+            try:
+                launch = kernel[max(1, min(blocks, _GRID)), threads, self.stream]
+            finally:
+                config.CUDA_LOW_OCCUPANCY_WARNINGS = said
         launch(*args)
 
 

@@ -1,4 +1,6 @@
-"""Condense asv's results to what the documentation shows: ``python asv_bench/history.py FILE``.
+"""Condense asv's results to what the documentation shows.
+
+    python asv_bench/history.py FILE "2-core Sapphire Rapids, busy with other work"
 
 For each commit that was measured, the median of its samples of some benchmarks.
 """
@@ -33,7 +35,7 @@ def times(result):
     return found
 
 
-def main(target):
+def main(target, machine):
     runs = {}
     for path in HERE.glob(".asv/results/*/*.json"):
         result = json.loads(path.read_text())
@@ -47,6 +49,7 @@ def main(target):
     names = dict.fromkeys(name for commit in order for name in runs[commit])
     day = datetime.date.fromtimestamp
     history = {
+        "machine": machine,
         "commits": [{"hash": c[:8], "date": day(int(dates[c])).isoformat()} for c in order],
         "times": {name: [runs[c].get(name) for c in order] for name in names},
     }
@@ -54,4 +57,4 @@ def main(target):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

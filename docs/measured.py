@@ -110,12 +110,15 @@ def odd_table() -> str:
 
 def history_table() -> str:
     """Times over the commits, as asv kept them."""
+    if not (RESULTS / "history.json").exists():
+        return "No history has been recorded on a quiet machine yet.\n"
     history = load("history")
     commits = history["commits"]
     lines = []
     for name, times in history["times"].items():
         lines.append(line(name, *("" if t is None else ms(t * 1e3) for t in times)))
-    return table(["Call", *(f"`{c['hash']}`, {c['date']}" for c in commits)], lines)
+    header = ["Call", *(f"`{c['hash']}`, {c['date']}" for c in commits)]
+    return f"Machine: {history['machine']}.\n\n{table(header, lines)}"
 
 
 def machine() -> str:

@@ -31,11 +31,10 @@ from cpython.buffer cimport (
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cdef extern from "_elements.h" nogil:
-    bint HAS_FMA, HAS_ADD_EXP_FLOATS, HAS_ENTRY_FLOATS
+    bint HAS_FMA, HAS_ENTRY_FLOATS
     void entry_floats(const float*, const float*, const float*, Py_ssize_t, float, bint, bint,
                       float*, float*)
     void sigmoid_floats(const float*, Py_ssize_t, bint, float*)
-    void add_exp_floats(const float*, Py_ssize_t, float, float*, const char*, float*)
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
     int32_t bits_of_float(float)
@@ -64,6 +63,12 @@ cdef extern from "_elements.h" nogil:
     double fma(double, double, double)
     double INFINITY
     double NAN
+
+cdef extern from "_rows.h" nogil:
+    bint HAS_SCAN_FLOATS
+    float take_floats(const char*, Py_ssize_t, int, float*)
+    double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
+                       const char*, Py_ssize_t, int, float*, float*)
 
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
@@ -579,13 +584,20 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // width))
     cdef double total = 0
     cdef real* kept = NULL
+    cdef float buffers[2 * BLOCK]
+    cdef Next next
+    next.source = NULL
+    next.x = NULL
+    next.buffers = &buffers[0]
+    next.top = 0
+    next.far = 0
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
             and most * width <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:
-        total = run_long_rows(t, first, stop, kept, unused)
+        total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
     while row < stop:
         count = min(most, stop - row)
@@ -594,7 +606,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
                 count = min(count, t.num_inner - row % t.num_inner)
             total += run_tile(t, row // t.num_inner, row % t.num_inner, count, unused)
         else:
-            total += run_rows(t, row, count, kept, unused)
+            total += run_rows(t, row, count, stop, kept, &next, unused)
         row += count
     if t.stream:
         stream_fence()

@@ -43,9 +43,6 @@ cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
     """
     cdef Py_ssize_t g, j
     cdef real v
-    if real is float and HAS_ADD_EXP_FLOATS:
-        add_exp_floats(<const float*>x, groups, m, <float*>lanes, ahead, <float*>kept)
-        return
     for g in range(groups):
         if ahead != NULL:
             for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
@@ -75,39 +72,43 @@ cdef double nan_or_zero(const real* x, Py_ssize_t n) noexcept nogil:
     return 0
 
 
-cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const real* end,
-                      const char* ahead, real* kept) noexcept nogil:
-    """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
+cdef double block_sum(const real* x, Py_ssize_t n, real m, const real* end, const char* ahead,
+                      real* lanes, real* kept) noexcept nogil:
+    """Sum of exp(x - m) 2^BIAS over a block, element k in lane k % LANES.
+
+    With kept, all the terms are left there, the ragged end as a whole group.
+    """
+    cdef Py_ssize_t j, groups = n // LANES
+    for j in range(LANES):
+        lanes[j] = 0
+    add_exp(x, groups, m, lanes, ahead, kept)
+    if n % LANES:
+        add_exp(end, 1, m, lanes, NULL, kept + groups * LANES if kept != NULL else NULL)
+    return lane_sum(lanes)
+
+
+cdef double without_one(const real* x, Py_ssize_t n, real m, double total,
+                        real* lanes) noexcept nogil:
+    """The sum of a block without one of its elements equal to m.
 
     In 1 + tiny the tiny is lost, and a confident row's loss is all in it.  Where the sum is
     small, only the lane with the maximum has lost something: that lane is summed again
-    without it.  With kept, all the terms are left there, the ragged end as a whole group.
+    without it.
     """
-    cdef real lanes[LANES]
     cdef real lane[LANES]
-    cdef Py_ssize_t g, j, at, groups = n // LANES
-    cdef double one = 1.0 / unbias(m), total
-    for j in range(LANES):
-        lanes[j] = 0
-    add_exp(x, groups, m, &lanes[0], ahead, kept)
-    if n % LANES:
-        add_exp(end, 1, m, &lanes[0], NULL, kept + groups * LANES if kept != NULL else NULL)
-    total = lane_sum(&lanes[0])
-    if not leave_out:
-        return total
+    cdef Py_ssize_t g, j, at
+    cdef double one = 1.0 / unbias(m)
     if total >= 4 * one:
         return total - one
     at = find(x, n, m)
     for j in range(LANES):
         lane[j] = minus_infinity(m)
-    for g in range(groups):
+    for g in range((n - at % LANES + LANES - 1) // LANES):
         lane[g] = x[g * LANES + at % LANES]
-    if n % LANES:
-        lane[groups] = end[at % LANES]
     lane[at // LANES] = minus_infinity(m)
     lanes[at % LANES] = 0
-    add_exp(&lane[0], 1, m, &lanes[0], NULL, NULL)
-    return lane_sum(&lanes[0])
+    add_exp(&lane[0], 1, m, lanes, NULL, NULL)
+    return lane_sum(lanes)
 
 
 cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
@@ -343,30 +344,90 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
         emit_block(t, o, i, row, coef, kept, bases, b, unused)
 
 
+cdef inline bint in_whole_vectors(Task* t, real unused) noexcept nogil:
+    """Can scan_floats read the logits?"""
+    return sizeof(real) == 4 and HAS_SCAN_FLOATS and t.mask.data == NULL and (
+        t.x.kind == KIND_F32 and t.x.classes == 4
+        or (t.x.kind == KIND_F16 or t.x.kind == KIND_BF16) and t.x.classes == 2)
+
+
+cdef struct Next:               # the block that is scanned next, already read once
+    const char* source
+    float* x                    # its elements as floats
+    float* buffers              # two blocks, for such as are not
+    float top
+    int far                     # have elements been met that are -inf or NaN?
+
+
+cdef inline float* other_buffer(Next* next) noexcept nogil:
+    return next.buffers + (BLOCK if next.x == next.buffers else 0)
+
+
+cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind) noexcept nogil:
+    cdef float* to = other_buffer(next)
+    next.top = take_floats(p, n, kind, to)
+    next.x = <float*>p if kind == KIND_F32 else to
+    next.source = p
+
+
+cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const float* x,
+                             Py_ssize_t x_n, float m, const char* ahead, float* lanes,
+                             float* kept) noexcept nogil:
+    """Sum of exp(x - m) 2^BIAS over a block; takes the n elements at p meanwhile, if any."""
+    cdef float* to = other_buffer(next)
+    cdef double total = scan_floats(x, x_n, m, &next.far, ahead, lanes, kept, p, n, kind, to,
+                                    &next.top)
+    next.x = <float*>p if kind == KIND_F32 else to
+    next.source = p
+    return total
+
+
+cdef inline const char* start_of(Task* t, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
+    """A row's first logit, NULL beyond the last row."""
+    if row >= stop:
+        return NULL
+    return (t.x.data + row // t.num_inner * t.x.outer + row % t.num_inner * t.x.inner
+            + t.begin * t.x.classes)
+
+
 cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, double* bases,
-                   Late* late, real unused) noexcept nogil:
+                   Late* late, Next* next, const char* after, real unused) noexcept nogil:
     """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
 
-    A late gradient is written block by block as its place in kept is needed.
+    A late gradient is written block by block as its place in kept is needed.  After, if not
+    NULL, are the logits of the row scanned next.
     """
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
     cdef real end[LANES]
+    cdef real lanes[LANES]
     cdef real* x
     cdef real* c
+    cdef real* keep = NULL
     cdef const char* ahead
-    cdef Py_ssize_t b, k, n
+    cdef const char* p
+    cdef const char* follows
+    cdef Py_ssize_t b, k, n, coming
+    cdef Py_ssize_t width = t.end - t.begin
     cdef real m = minus_infinity(unused), top, base
-    cdef bint grown
-    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
+    cdef double total
+    cdef bint grown, whole = in_whole_vectors(t, unused)
+    for b in range((width + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
-        x = load_logits(t, o, i, k, n, &bx[0])
-        # Past the row's end comes, as a rule, the next row.
-        ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
-        pad(x, n, &end[0])
-        top = block_max(x, n, &end[0])
+        p = t.x.data + o * t.x.outer + i * t.x.inner + k * t.x.classes
+        if kept != NULL:
+            keep = kept + b * BLOCK
+        if whole:
+            if next.source != p:
+                take(next, p, n, t.x.kind)
+            x = <real*>next.x
+            top = <real>next.top
+        else:
+            x = load_logits(t, o, i, k, n, &bx[0])
+            pad(x, n, &end[0])
+            top = block_max(x, n, &end[0])
         grown = top > m
         if grown:
             if m != minus_infinity(m):
@@ -379,8 +440,21 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         if m == <real>INFINITY:
             row.rest += nan_or_zero(x, n)
         else:
-            row.rest += unbias(unused) * block_sum(
-                x, n, base, grown, &end[0], ahead, kept + b * BLOCK if kept != NULL else NULL)
+            # Past the row's end comes, as a rule, the next row.
+            if whole:
+                ahead = p + n * t.x.classes + AHEAD * 4
+                follows = p + n * t.x.classes if k + n < t.end else after
+                coming = min(<Py_ssize_t>BLOCK, t.end - k - n if k + n < t.end else width)
+                if follows == NULL:
+                    coming = 0
+                total = scan_next(next, follows, coming, t.x.kind, <float*>x, n, <float>base,
+                                  ahead, <float*>lanes, <float*>keep)
+            else:
+                ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
+                total = block_sum(x, n, base, &end[0], ahead, &lanes[0], keep)
+            if grown:
+                total = without_one(x, n, base, total, &lanes[0])
+            row.rest += unbias(unused) * total
         if kept != NULL:
             bases[b] = m        # -inf: nothing but zeros so far
         if has_coefficients(t):
@@ -397,8 +471,8 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         late.some = False
 
 
-cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
-                     real unused) noexcept nogil:
+cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, Py_ssize_t stop, real* kept,
+                     Next* next, real unused) noexcept nogil:
     """A few rows at once, for their logarithms: one alone waits for each of its operations.
 
     With kept, room for all their elements, each exponential is computed only once.
@@ -420,7 +494,7 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
             read_stats(t, o, i, &rows[j])
         elif not rows[j].absent:
             scan_row(t, o, i, &rows[j], kept + j * length if kept != NULL else NULL,
-                     &bases[j * blocks], NULL, unused)
+                     &bases[j * blocks], NULL, next, start_of(t, first + j + 1, stop), unused)
         if t.stats.data != NULL and t.phase != FINISH:
             write_stats(t, o, i, &rows[j])
         r[j] = rows[j].rest
@@ -441,7 +515,7 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
     return total
 
 
-cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
+cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept, Next* next,
                           real unused) noexcept nogil:
     """Loss and gradient, the gradient of a row while the next one is scanned.
 
@@ -461,7 +535,7 @@ cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept
         now = &bases[(j % 2) * BASES]
         open_row(t, o, i, &row)
         if not row.absent:
-            scan_row(t, o, i, &row, kept, now, &late, unused)
+            scan_row(t, o, i, &row, kept, now, &late, next, start_of(t, j + 1, stop), unused)
         elif late.some:
             emit_row(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, unused)
         loss = finish(t, o, i, &row, log1p64(row.rest), &late.coef)

@@ -1,0 +1,155 @@
+/* Rows with contiguous classes on AVX-512, in whole vectors and masked ends: see _rows.pxi. */
+#ifndef FASTXENT_ROWS_H
+#define FASTXENT_ROWS_H
+
+#include "_elements.h"
+
+#if defined(__AVX512F__)
+#define HAS_SCAN_FLOATS 1
+#define FX_INLINE static inline __attribute__((always_inline))
+
+/* The 16 elements at p, of which the mask's are read, as floats; -inf for the others. */
+FX_INLINE __m512 fx_load16(const char *p, __mmask16 mask, int kind) {
+    __m512 v;
+    if (kind == KIND_F32)
+        return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, p);
+    v = kind == KIND_F16
+        ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p))
+        : _mm512_castsi512_ps(_mm512_slli_epi32(
+              _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+    return _mm512_mask_blend_ps(mask, _mm512_set1_ps(-INFINITY), v);
+}
+
+FX_INLINE __mmask16 fx_first16(ptrdiff_t n) {
+    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+}
+
+/* A group of up to 64 elements: widened into `to` unless they are floats; and the lanes' maxima,
+ * which NaN never wins. */
+FX_INLINE void fx_take64(const char *p, ptrdiff_t n, int kind, float *to, __m512 *top) {
+    int k, size = kind == KIND_F32 ? 4 : 2;
+    for (k = 0; k < 4; k++) {
+        __mmask16 mask = fx_first16(n - 16 * k);
+        __m512 v = fx_load16(p + 16 * k * size, mask, kind);
+        if (kind != KIND_F32) _mm512_mask_storeu_ps(to + 16 * k, mask, v);
+        top[k] = _mm512_max_ps(v, top[k]);
+    }
+}
+
+FX_INLINE float fx_take_from(const char *p, ptrdiff_t n, int kind, float *to, __m512 *top) {
+    int size = kind == KIND_F32 ? 4 : 2;
+    for (; n >= 64; n -= 64, p += 64 * size, to += 64) fx_take64(p, 64, kind, to, top);
+    if (n > 0) fx_take64(p, n, kind, to, top);
+    return _mm512_reduce_max_ps(
+        _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
+}
+
+/* The maximum of n elements, which are widened into `to` unless they are floats. */
+static inline float take_floats(const char *p, ptrdiff_t n, int kind, float *to) {
+    __m512 top[4];
+    int k;
+    for (k = 0; k < 4; k++) top[k] = _mm512_set1_ps(-INFINITY);
+    return kind == KIND_F32 ? fx_take_from(p, n, KIND_F32, to, top)
+         : kind == KIND_F16 ? fx_take_from(p, n, KIND_F16, to, top)
+         : fx_take_from(p, n, KIND_BF16, to, top);
+}
+
+/* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. */
+FX_INLINE __m512 fx_term16(__m512 d, int far) {
+    const float scale = 0x1p64f, magic = 12582912.0f;
+    __m512 n, r, p;
+    if (far) d = _mm512_max_ps(_mm512_set1_ps(-200.0f), d); /* NaN passes */
+    n = _mm512_fmadd_ps(d, _mm512_set1_ps(1.44269504088896340736f), _mm512_set1_ps(magic));
+    n = _mm512_sub_ps(n, _mm512_set1_ps(magic));
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), d);
+    p = _mm512_fmadd_ps(FX_C(0.00138144663088f), r, FX_C(0.00836878030255f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.0416683942321f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.166665201088f));
+    p = _mm512_fmadd_ps(p, r, FX_C(0.499999934123f));
+    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* 64 lanes as one double. */
+FX_INLINE double fx_sum64(const __m512 *v) {
+    __m512d s[4];
+    int k;
+    for (k = 0; k < 4; k++)
+        s[k] = _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(v[k])),
+                             _mm512_cvtps_pd(_mm512_extractf32x8_ps(v[k], 1)));
+    return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_add_pd(s[0], s[1]), _mm512_add_pd(s[2], s[3])));
+}
+
+FX_INLINE double fx_scan(const float *x, ptrdiff_t n, float m, const char *ahead, float *lanes,
+                         float *kept, const char *next, ptrdiff_t next_n, float *to, float *next_top,
+                         int kind, int far, int keep) {
+    __m512 base = _mm512_set1_ps(m), sum[4], top[4], e[4];
+    ptrdiff_t size = kind == KIND_F32 ? 4 : 2;
+    ptrdiff_t both = n < next_n ? n / 64 : next_n / 64, groups = n / 64;
+    int k;
+    for (k = 0; k < 4; k++) sum[k] = _mm512_setzero_ps(), top[k] = _mm512_set1_ps(-INFINITY);
+#define FX_TERMS \
+    for (k = 0; k < 4; k++) { \
+        e[k] = fx_term16(_mm512_sub_ps(_mm512_loadu_ps(x + 16 * k), base), far); \
+        sum[k] = _mm512_add_ps(sum[k], e[k]); \
+        if (keep) _mm512_storeu_ps(kept + 16 * k, e[k]); \
+        if (64 * k < 64 * size) _mm_prefetch(ahead + 64 * k, _MM_HINT_T1); \
+    }
+    groups -= both;
+    next_n -= 64 * both;
+    n %= 64;
+    for (; both > 0; both--) {
+        FX_TERMS
+        fx_take64(next, 64, kind, to, top);
+        x += 64, kept += 64, ahead += 64 * size, next += 64 * size, to += 64;
+    }
+    for (; groups > 0; groups--) {
+        FX_TERMS
+        x += 64, kept += 64, ahead += 64 * size;
+    }
+#undef FX_TERMS
+    for (k = 0; k < 4; k++)
+        if (16 * k < n) {
+            __mmask16 mask = fx_first16(n - 16 * k);
+            __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + 16 * k), base);
+            e[k] = _mm512_maskz_mov_ps(mask, fx_term16(d, far));
+            sum[k] = _mm512_add_ps(sum[k], e[k]);
+            if (keep) _mm512_storeu_ps(kept + 16 * k, e[k]);
+        }
+    for (k = 0; k < 4; k++) _mm512_storeu_ps(lanes + 16 * k, sum[k]);
+    *next_top = fx_take_from(next, next_n, kind, to, top);
+    return fx_sum64(sum);
+}
+
+/* The sum of exp(x - m) 2^64 over n floats, element k in lane k % 64; the terms go to kept unless
+ * that is NULL, in whole vectors.  Meanwhile the next block is taken, since a pass over it alone
+ * would wait for the second-level cache, and what lies ahead is fetched.  far is for elements
+ * that are -inf or NaN: it is set when they are met. */
+static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far, const char *ahead,
+                                 float *lanes, float *kept, const char *next, ptrdiff_t next_n,
+                                 int kind, float *to, float *next_top) {
+    double sum = NAN;
+#define FX_SCAN(kind, far) \
+    (kept ? fx_scan(x, n, m, ahead, lanes, kept, next, next_n, to, next_top, kind, far, 1) \
+          : fx_scan(x, n, m, ahead, lanes, lanes, next, next_n, to, next_top, kind, far, 0))
+#define FX_KIND(kind) \
+    if (!*far) sum = FX_SCAN(kind, 0); \
+    if (!(sum - sum == 0)) { \
+        sum = FX_SCAN(kind, 1); \
+        *far = 1; \
+    }
+    if (kind == KIND_F32) { FX_KIND(KIND_F32) }
+    else if (kind == KIND_F16) { FX_KIND(KIND_F16) }
+    else { FX_KIND(KIND_BF16) }
+#undef FX_KIND
+#undef FX_SCAN
+    return sum;
+}
+
+#else
+#define HAS_SCAN_FLOATS 0
+#define take_floats(p, n, kind, to) (0.0f)
+#define scan_floats(x, n, m, far, ahead, lanes, kept, next, next_n, kind, to, top) (0.0)
+#endif
+#endif

@@ -324,25 +324,27 @@ static inline double max_doubles(const double *v) {
 }
 
 #if defined(__AVX512F__)
-#define FX_C(v) _mm512_set1_ps((v) * scale)
-
-/* exp(d) scale = p 2^n for d <= 0, p about 1 times scale; with far the error does not grow with d. */
-static inline __m512 fx_parts16(__m512 d, float scale, int far, __m512 *n) {
-    __m512 r, r2, p, q;
-    /* Below -200 the result is 0; NaN passes, since max returns its second operand then. */
-    d = _mm512_max_ps(_mm512_set1_ps(-200.0f), d);
-    *n = _mm512_roundscale_ps(_mm512_mul_ps(d, _mm512_set1_ps(1.44269504088896340736f)), 8);
+/* d = n ln 2 + r with |r| <= ln(2)/2; with far the error of r does not grow with d. */
+static inline __m512 fx_remainder16(__m512 d, int far, __m512 *n) {
+    const __m512 magic = _mm512_set1_ps(12582912.0f); /* rounds to an integer */
+    __m512 r = _mm512_fmadd_ps(d, _mm512_set1_ps(1.44269504088896340736f), magic);
+    *n = _mm512_sub_ps(r, magic);
     r = _mm512_fnmadd_ps(*n, _mm512_set1_ps(0.69314718055994530942f), d);
-    if (far) r = _mm512_fmadd_ps(*n, _mm512_set1_ps(1.904654323148236e-09f), r);
-    /* In pairs: half the latency of one after the other. */
-    r2 = _mm512_mul_ps(r, r);
-    p = _mm512_fmadd_ps(FX_C(0.00138144663088f), r, FX_C(0.00836878030255f));
-    q = _mm512_fmadd_ps(FX_C(0.0416683942321f), r, FX_C(0.166665201088f));
-    p = _mm512_fmadd_ps(p, r2, q);
-    q = _mm512_fmadd_ps(FX_C(0.499999934123f), r, FX_C(1.0f));
-    p = _mm512_fmadd_ps(p, r2, q);
-    return _mm512_fmadd_ps(p, r, FX_C(1.0f));
+    return far ? _mm512_fmadd_ps(*n, _mm512_set1_ps(1.904654323148236e-09f), r) : r;
 }
+
+/* (exp(r) - 1) / r times scale, as in tail_of_exp. */
+static inline __m512 fx_slope16(__m512 r, float scale) {
+    __m512 p = _mm512_set1_ps(0.00138144663088f * scale);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.00836878030255f * scale));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0416683942321f * scale));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.166665201088f * scale));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.499999934123f * scale));
+    return _mm512_fmadd_ps(p, r, _mm512_set1_ps(scale));
+}
+
+/* From here on the exponential is 0; NaN passes, since max returns its second operand then. */
+static inline __m512 fx_clamp16(__m512 d) { return _mm512_max_ps(_mm512_set1_ps(-200.0f), d); }
 #endif
 
 /* Entries by themselves (see _entries.pxi), in whole vectors: the general loops took 0.62 ns per
@@ -355,7 +357,8 @@ static inline __m512 fx_parts16(__m512 d, float scale, int far, __m512 *n) {
 
 /* exp(-|x|) = p 2^n */
 static inline __m512 fx_decay16(__m512 x, __m512 *p, __m512 *n) {
-    *p = fx_parts16(_mm512_or_ps(x, FX_S(-0.0f)), 1.0f, 1, n);
+    __m512 r = fx_remainder16(fx_clamp16(_mm512_or_ps(x, FX_S(-0.0f))), 1, n);
+    *p = _mm512_fmadd_ps(fx_slope16(r, 1.0f), r, FX_S(1.0f));
     return _mm512_scalef_ps(*p, *n);
 }
 

@@ -69,6 +69,9 @@ cdef extern from "_rows.h" nogil:
     float take_floats(const char*, Py_ssize_t, int, float*)
     double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
                        const char*, Py_ssize_t, int, float*, float*)
+    void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
+    void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
+                     float, float*)
 
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
@@ -581,7 +584,8 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
               Py_ssize_t size, real unused) noexcept nogil:
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
-    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // width))
+    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(
+        <Py_ssize_t>BATCH, (NEAR if t.grad.data != NULL else BATCH * BLOCK) // width))
     cdef double total = 0
     cdef real* kept = NULL
     cdef float buffers[2 * BLOCK]

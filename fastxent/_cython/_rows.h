@@ -56,19 +56,8 @@ static inline float take_floats(const char *p, ptrdiff_t n, int kind, float *to)
 
 /* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. */
 FX_INLINE __m512 fx_term16(__m512 d, int far) {
-    const float scale = 0x1p64f, magic = 12582912.0f;
-    __m512 n, r, p;
-    if (far) d = _mm512_max_ps(_mm512_set1_ps(-200.0f), d); /* NaN passes */
-    n = _mm512_fmadd_ps(d, _mm512_set1_ps(1.44269504088896340736f), _mm512_set1_ps(magic));
-    n = _mm512_sub_ps(n, _mm512_set1_ps(magic));
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), d);
-    p = _mm512_fmadd_ps(FX_C(0.00138144663088f), r, FX_C(0.00836878030255f));
-    p = _mm512_fmadd_ps(p, r, FX_C(0.0416683942321f));
-    p = _mm512_fmadd_ps(p, r, FX_C(0.166665201088f));
-    p = _mm512_fmadd_ps(p, r, FX_C(0.499999934123f));
-    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
-    p = _mm512_fmadd_ps(p, r, FX_C(1.0f));
-    return _mm512_scalef_ps(p, n);
+    __m512 n, r = fx_remainder16(far ? fx_clamp16(d) : d, 0, &n);
+    return _mm512_scalef_ps(_mm512_fmadd_ps(fx_slope16(r, 0x1p64f), r, _mm512_set1_ps(0x1p64f)), n);
 }
 
 /* 64 lanes as one double. */
@@ -147,9 +136,51 @@ static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far,
     return sum;
 }
 
+/* Adds sum c, sum c (m - x) and the number of c != 0 to found; 0 times anything is 0. */
+static inline void gap_floats(const float *x, const float *c, ptrdiff_t n, float m, double *found) {
+    __m512 base = _mm512_set1_ps(m), weight[4], gap[4], count[4];
+    ptrdiff_t g;
+    int k;
+    for (k = 0; k < 4; k++) weight[k] = gap[k] = count[k] = _mm512_setzero_ps();
+    for (g = 0; g < n; g += 64)
+        for (k = 0; k < 4; k++) {
+            __mmask16 mask = fx_first16(n - g - 16 * k);
+            __m512 v = _mm512_maskz_loadu_ps(mask, c + g + 16 * k);
+            __m512 d = _mm512_sub_ps(base, _mm512_maskz_loadu_ps(mask, x + g + 16 * k));
+            __mmask16 some = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            _mm_prefetch((const char *)(c + g + 16 * k) + 16384, _MM_HINT_T1);
+            weight[k] = _mm512_add_ps(weight[k], v);
+            gap[k] = _mm512_mask3_fmadd_ps(v, d, gap[k], some);
+            count[k] = _mm512_mask_add_ps(count[k], some, count[k], _mm512_set1_ps(1.0f));
+        }
+    found[0] += fx_sum64(weight);
+    found[1] += fx_sum64(gap);
+    found[2] += fx_sum64(count);
+}
+
+/* g ((a + tail) exp(x - m) - (c + c_tail)), as difference in _isa.pyx. */
+static inline void less_floats(const float *x, const float *c, const float *c_tail, ptrdiff_t n,
+                               float m, float a, float tail, float g, float *to) {
+    ptrdiff_t k;
+    for (k = 0; k < n; k += 16) {
+        __mmask16 mask = fx_first16(n - k);
+        __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + k), _mm512_set1_ps(m)), e, s;
+        __m512 r = fx_remainder16(fx_clamp16(d), 0, &e), t = _mm512_mul_ps(fx_slope16(r, 1.0f), r);
+        s = _mm512_scalef_ps(_mm512_set1_ps(1.0f), e);
+        e = _mm512_mul_ps(_mm512_set1_ps(tail), s);
+        s = _mm512_mul_ps(_mm512_set1_ps(a), s);
+        e = _mm512_fmadd_ps(s, t, _mm512_fmadd_ps(e, t, e));
+        e = _mm512_sub_ps(e, _mm512_maskz_loadu_ps(mask, c_tail + k));
+        s = _mm512_sub_ps(s, _mm512_maskz_loadu_ps(mask, c + k));
+        _mm512_mask_storeu_ps(to + k, mask, _mm512_mul_ps(_mm512_set1_ps(g), _mm512_add_ps(s, e)));
+    }
+}
+
 #else
 #define HAS_SCAN_FLOATS 0
 #define take_floats(p, n, kind, to) (0.0f)
+#define gap_floats(x, c, n, m, found)
+#define less_floats(x, c, c_tail, n, m, a, tail, g, to)
 #define scan_floats(x, n, m, far, ahead, lanes, kept, next, next_n, kind, to, top) (0.0)
 #endif
 #endif

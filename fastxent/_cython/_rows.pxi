@@ -123,6 +123,14 @@ cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row
     cdef real count[LANES]
     cdef Py_ssize_t g, j, k, whole = n - n % LANES
     cdef real v
+    cdef double found[3]
+    if real is float and HAS_SCAN_FLOATS:
+        found[0] = found[1] = found[2] = 0
+        gap_floats(<const float*>x, <const float*>c, n, <float>m, &found[0])
+        row.weight += found[0]
+        row.gap += found[1]
+        row.nonzero += found[2]
+        return
     for j in range(LANES):
         weight[j] = 0
         error[j] = 0
@@ -195,6 +203,10 @@ cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_
                      real a, real tail, real g, real* dst) noexcept nogil:
     """dst = g ((a + tail) exp(x - m) - (c + c_tail))."""
     cdef Py_ssize_t j
+    if real is float and HAS_SCAN_FLOATS:
+        less_floats(<const float*>x, <const float*>c, <const float*>c_tail, n, <float>m, <float>a,
+                    <float>tail, <float>g, <float*>dst)
+        return
     for j in range(n):
         dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
 
@@ -274,6 +286,12 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
             return q
     if t.mask.data != NULL:
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+    elif t.w.data == NULL and t.mask.data == NULL:
+        v = exact_coef(t, row, True, 0.0, 1.0, &error)
+        for j in range(n):
+            buf[j] = <real>v
+            tail[j] = <real>((v - <real>v) + error)
+        return buf
     for j in range(n):
         v = exact_coef(
             t, row, p == NULL or p[j * t.mask.classes] != 0, q[j] if q != NULL else 0.0,
@@ -307,7 +325,9 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
         for j in range(n):
             d[j] = nothing
     elif kept != NULL:
-        scale = coef.g * coef.a * exp64(bases[b] - coef.m)
+        scale = coef.g * coef.a
+        if bases[b] != coef.m:
+            scale *= exp64(bases[b] - coef.m)
         # The terms' bias goes into the factor, unless a small weight would underflow with it.
         first = <real>1.0
         if -tiny(unused) < scale < tiny(unused):

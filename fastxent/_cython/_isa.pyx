@@ -69,6 +69,7 @@ cdef extern from "_rows.h" nogil:
     float take_floats(const char*, Py_ssize_t, int, float*)
     double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
                        const char*, Py_ssize_t, int, float*, float*)
+    void scale_floats(const float*, Py_ssize_t, float, float, float*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
                      float, float*)
@@ -85,7 +86,7 @@ cdef enum:
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
     AHEAD = 10240       # elements from a block's end to what is fetched meanwhile
     BATCH = 16          # rows with contiguous classes finished together,
-    NEAR = 16384        # if their elements are still near when the gradient is written
+    NEAR = 4096         # but so few that a gradient's exponentials stay in L1
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK

@@ -176,8 +176,25 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
     }
 }
 
+/* to = a (first x), in whole lines; past the cache if asked to. */
+static inline void scale_floats(const float *x, ptrdiff_t n, float a, float first, float *to,
+                                int stream) {
+    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / 4;
+    __m512 va = _mm512_set1_ps(a), vf = _mm512_set1_ps(first);
+#define FX_SCALED(mask, k) \
+    _mm512_mul_ps(va, _mm512_mul_ps(vf, _mm512_maskz_loadu_ps(mask, x + (k))))
+    _mm512_mask_storeu_ps(to, fx_first16(k < n ? k : n), FX_SCALED(fx_first16(k < n ? k : n), 0));
+    if (stream)
+        for (; k + 16 <= n; k += 16) _mm512_stream_ps(to + k, FX_SCALED(0xffff, k));
+    else
+        for (; k + 16 <= n; k += 16) _mm512_storeu_ps(to + k, FX_SCALED(0xffff, k));
+    if (k < n) _mm512_mask_storeu_ps(to + k, fx_first16(n - k), FX_SCALED(fx_first16(n - k), k));
+#undef FX_SCALED
+}
+
 #else
 #define HAS_SCAN_FLOATS 0
+#define scale_floats(x, n, a, first, to, stream)
 #define take_floats(p, n, kind, to) (0.0f)
 #define gap_floats(x, c, n, m, found)
 #define less_floats(x, c, c_tail, n, m, a, tail, g, to)

@@ -316,8 +316,10 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef const char* p
     cdef real a, first, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef double scale
-    cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
-        t.grad.kind == native_kind(unused))
+    cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
+    cdef bint whole = sizeof(real) == 4 and HAS_SCAN_FLOATS and plain and kept != NULL and (
+        t.mask.data == NULL)
+    cdef bint direct = whole or plain and not t.stream and (kept != NULL or not t.in_place)
     cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
     to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
     d = <real*>to if direct else kept + b * BLOCK if kept != NULL else &bd[0]
@@ -334,8 +336,11 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
             first = <real>unbias(unused)
         a = <real>(scale * (unbias(unused) if first == 1 else 1.0))
         x = kept + b * BLOCK
-        for j in range(n):
-            d[j] = a * (first * x[j])
+        if whole:
+            scale_floats(<float*>x, n, <float>a, <float>first, <float*>d, t.stream)
+        else:
+            for j in range(n):
+                d[j] = a * (first * x[j])
     else:
         x = load_logits(t, o, i, k, n, &bx[0])
         if t.op == LOG_SOFTMAX:

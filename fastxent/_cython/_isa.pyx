@@ -67,8 +67,12 @@ cdef extern from "_elements.h" nogil:
 cdef extern from "_rows.h" nogil:
     bint HAS_SCAN_FLOATS
     float take_floats(const char*, Py_ssize_t, int, float*)
+    ctypedef struct late_floats:
+        float a
+        float* to
+        bint stream
     double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
-                       const char*, Py_ssize_t, int, float*, float*)
+                       const late_floats*, const char*, Py_ssize_t, int, float*, float*)
     void scale_floats(const float*, Py_ssize_t, float, float, float*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,

@@ -70,12 +70,33 @@ FX_INLINE double fx_sum64(const __m512 *v) {
     return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_add_pd(s[0], s[1]), _mm512_add_pd(s[2], s[3])));
 }
 
+/* to = a (first x), in whole lines; past the cache if asked to. */
+static inline void scale_floats(const float *x, ptrdiff_t n, float a, float first, float *to,
+                                int stream) {
+    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / 4;
+    __m512 va = _mm512_set1_ps(a), vf = _mm512_set1_ps(first);
+#define FX_SCALED(mask, k) \
+    _mm512_mul_ps(va, _mm512_mul_ps(vf, _mm512_maskz_loadu_ps(mask, x + (k))))
+    _mm512_mask_storeu_ps(to, fx_first16(k < n ? k : n), FX_SCALED(fx_first16(k < n ? k : n), 0));
+    if (stream)
+        for (; k + 16 <= n; k += 16) _mm512_stream_ps(to + k, FX_SCALED(0xffff, k));
+    else
+        for (; k + 16 <= n; k += 16) _mm512_storeu_ps(to + k, FX_SCALED(0xffff, k));
+    if (k < n) _mm512_mask_storeu_ps(to + k, fx_first16(n - k), FX_SCALED(fx_first16(n - k), k));
+#undef FX_SCALED
+}
+
+/* A block of the gradient of the row before, written from its terms in kept before the new ones
+ * take their place. */
+typedef struct { float a; float *to; int stream; } late_floats;
+
 FX_INLINE double fx_scan(const float *x, ptrdiff_t n, float m, const char *ahead, float *lanes,
-                         float *kept, const char *next, ptrdiff_t next_n, float *to, float *next_top,
-                         int kind, int far, int keep) {
+                         float *kept, const late_floats *late, const char *next, ptrdiff_t next_n,
+                         float *to, float *next_top, int kind, int far, int keep) {
     __m512 base = _mm512_set1_ps(m), sum[4], top[4], e[4];
     ptrdiff_t size = kind == KIND_F32 ? 4 : 2;
     ptrdiff_t both = n < next_n ? n / 64 : next_n / 64, groups = n / 64;
+    ptrdiff_t lines = 0, head, g;
     int k;
     for (k = 0; k < 4; k++) sum[k] = _mm512_setzero_ps(), top[k] = _mm512_set1_ps(-INFINITY);
 #define FX_TERMS \
@@ -87,6 +108,25 @@ FX_INLINE double fx_scan(const float *x, ptrdiff_t n, float m, const char *ahead
     }
     groups -= both;
     next_n -= 64 * both;
+    if (keep && late) {
+        head = (ptrdiff_t)((64 - ((uintptr_t)late->to & 63)) & 63) / 4;
+        lines = n < head ? 0 : (n - head) / 64;
+        if (lines > both) lines = both;
+        scale_floats(kept, head < n ? head : n, late->a, 1.0f, late->to, 0);
+        for (g = 0; g < lines; g++) {
+            for (k = 0; k < 4; k++) {
+                __m512 v = _mm512_mul_ps(_mm512_set1_ps(late->a), _mm512_loadu_ps(kept + head + 16 * k));
+                float *line = late->to + head + 64 * g + 16 * k;
+                if (late->stream) _mm512_stream_ps(line, v); else _mm512_store_ps(line, v);
+            }
+            FX_TERMS
+            fx_take64(next, 64, kind, to, top);
+            x += 64, kept += 64, ahead += 64 * size, next += 64 * size, to += 64;
+        }
+        head += 64 * lines;
+        scale_floats(kept + head - 64 * lines, n - head, late->a, 1.0f, late->to + head, late->stream);
+        both -= lines;
+    }
     n %= 64;
     for (; both > 0; both--) {
         FX_TERMS
@@ -116,15 +156,17 @@ FX_INLINE double fx_scan(const float *x, ptrdiff_t n, float m, const char *ahead
  * would wait for the second-level cache, and what lies ahead is fetched.  far is for elements
  * that are -inf or NaN: it is set when they are met. */
 static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far, const char *ahead,
-                                 float *lanes, float *kept, const char *next, ptrdiff_t next_n,
-                                 int kind, float *to, float *next_top) {
+                                 float *lanes, float *kept, const late_floats *late,
+                                 const char *next, ptrdiff_t next_n, int kind, float *to,
+                                 float *next_top) {
     double sum = NAN;
 #define FX_SCAN(kind, far) \
-    (kept ? fx_scan(x, n, m, ahead, lanes, kept, next, next_n, to, next_top, kind, far, 1) \
-          : fx_scan(x, n, m, ahead, lanes, lanes, next, next_n, to, next_top, kind, far, 0))
+    (kept ? fx_scan(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, kind, far, 1) \
+          : fx_scan(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, kind, far, 0))
 #define FX_KIND(kind) \
     if (!*far) sum = FX_SCAN(kind, 0); \
     if (!(sum - sum == 0)) { \
+        if (!*far) late = NULL; /* written already */ \
         sum = FX_SCAN(kind, 1); \
         *far = 1; \
     }
@@ -176,28 +218,13 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
     }
 }
 
-/* to = a (first x), in whole lines; past the cache if asked to. */
-static inline void scale_floats(const float *x, ptrdiff_t n, float a, float first, float *to,
-                                int stream) {
-    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / 4;
-    __m512 va = _mm512_set1_ps(a), vf = _mm512_set1_ps(first);
-#define FX_SCALED(mask, k) \
-    _mm512_mul_ps(va, _mm512_mul_ps(vf, _mm512_maskz_loadu_ps(mask, x + (k))))
-    _mm512_mask_storeu_ps(to, fx_first16(k < n ? k : n), FX_SCALED(fx_first16(k < n ? k : n), 0));
-    if (stream)
-        for (; k + 16 <= n; k += 16) _mm512_stream_ps(to + k, FX_SCALED(0xffff, k));
-    else
-        for (; k + 16 <= n; k += 16) _mm512_storeu_ps(to + k, FX_SCALED(0xffff, k));
-    if (k < n) _mm512_mask_storeu_ps(to + k, fx_first16(n - k), FX_SCALED(fx_first16(n - k), k));
-#undef FX_SCALED
-}
-
 #else
 #define HAS_SCAN_FLOATS 0
+typedef struct { float a; float *to; int stream; } late_floats;
 #define scale_floats(x, n, a, first, to, stream)
 #define take_floats(p, n, kind, to) (0.0f)
 #define gap_floats(x, c, n, m, found)
 #define less_floats(x, c, c_tail, n, m, a, tail, g, to)
-#define scan_floats(x, n, m, far, ahead, lanes, kept, next, next_n, kind, to, top) (0.0)
+#define scan_floats(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
 #endif
 #endif

@@ -302,6 +302,19 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     return buf
 
 
+cdef inline real kept_factor(Coef* coef, double base, real* first) noexcept nogil:
+    """What a block's kept terms are multiplied by, after first."""
+    cdef double scale = coef.g * coef.a
+    if base != coef.m:
+        scale *= exp64(base - coef.m)
+    # The terms' bias goes into the factor, unless a small weight would underflow with it.
+    first[0] = <real>1.0
+    if -tiny(first[0]) < scale < tiny(first[0]):
+        first[0] = <real>unbias(first[0])
+        return <real>scale
+    return <real>(scale * unbias(first[0]))
+
+
 cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
                      const double* bases, Py_ssize_t b, real unused) noexcept nogil:
     """A block of a row's gradient; with kept one multiplication each of what the scan left."""
@@ -314,8 +327,7 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef real* d
     cdef char* to
     cdef const char* p
-    cdef real a, first, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
-    cdef double scale
+    cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
     cdef bint whole = sizeof(real) == 4 and HAS_SCAN_FLOATS and plain and kept != NULL and (
         t.mask.data == NULL)
@@ -327,14 +339,7 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
         for j in range(n):
             d[j] = nothing
     elif kept != NULL:
-        scale = coef.g * coef.a
-        if bases[b] != coef.m:
-            scale *= exp64(bases[b] - coef.m)
-        # The terms' bias goes into the factor, unless a small weight would underflow with it.
-        first = <real>1.0
-        if -tiny(unused) < scale < tiny(unused):
-            first = <real>unbias(unused)
-        a = <real>(scale * (unbias(unused) if first == 1 else 1.0))
+        a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
         if whole:
             scale_floats(<float*>x, n, <float>a, <float>first, <float*>d, t.stream)
@@ -397,10 +402,10 @@ cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind) noexcep
 
 cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const float* x,
                              Py_ssize_t x_n, float m, const char* ahead, float* lanes,
-                             float* kept) noexcept nogil:
+                             float* kept, const late_floats* late) noexcept nogil:
     """Sum of exp(x - m) 2^BIAS over a block; takes the n elements at p meanwhile, if any."""
     cdef float* to = other_buffer(next)
-    cdef double total = scan_floats(x, x_n, m, &next.far, ahead, lanes, kept, p, n, kind, to,
+    cdef double total = scan_floats(x, x_n, m, &next.far, ahead, lanes, kept, late, p, n, kind, to,
                                     &next.top)
     next.x = <float*>p if kind == KIND_F32 else to
     next.source = p
@@ -437,7 +442,9 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
     cdef Py_ssize_t width = t.end - t.begin
     cdef real m = minus_infinity(unused), top, base
     cdef double total
-    cdef bint grown, whole = in_whole_vectors(t, unused)
+    cdef bint grown, together = False, whole = in_whole_vectors(t, unused)
+    cdef late_floats later
+    cdef real first = 1
     for b in range((width + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
@@ -461,7 +468,15 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             m = top
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
-            emit_block(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, b, unused)
+            together = whole and not late.coef.zero and m != <real>INFINITY and (
+                t.grad.classes == 4 and t.grad.kind == KIND_F32)
+            if together:
+                later.a = <float>kept_factor(&late.coef, late.bases[b], &first)
+                later.to = <float*>(t.grad.data + late.o * t.grad.outer + late.i * t.grad.inner) + k
+                later.stream = t.stream
+                together = first == 1
+            if not together:
+                emit_block(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, b, unused)
         if m == <real>INFINITY:
             row.rest += nan_or_zero(x, n)
         else:
@@ -473,7 +488,9 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
                 if follows == NULL:
                     coming = 0
                 total = scan_next(next, follows, coming, t.x.kind, <float*>x, n, <float>base,
-                                  ahead, <float*>lanes, <float*>keep)
+                                  ahead, <float*>lanes, <float*>keep, &later if together else NULL)
+                if together and k <= late.coef.label < k + n:
+                    later.to[late.coef.label - k] = <float>late.coef.entry
             else:
                 ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
                 total = block_sum(x, n, base, &end[0], ahead, &lanes[0], keep)

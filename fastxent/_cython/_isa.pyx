@@ -65,15 +65,19 @@ cdef extern from "_elements.h" nogil:
     double NAN
 
 cdef extern from "_rows.h" nogil:
-    bint HAS_SCAN_FLOATS
-    float take_floats(const char*, Py_ssize_t, int, float*)
-    ctypedef struct late_floats:
-        float a
-        float* to
+    bint HAS_SCAN
+    ctypedef struct late_block:
+        double a
+        void* to
         bint stream
+    float take_floats(const char*, Py_ssize_t, int, float*)
+    double take_doubles(const char*, Py_ssize_t, int, double*)
     double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
-                       const late_floats*, const char*, Py_ssize_t, int, float*, float*)
+                       const late_block*, const char*, Py_ssize_t, int, float*, float*)
+    double scan_doubles(const double*, Py_ssize_t, double, int*, const char*, double*, double*,
+                        const late_block*, const char*, Py_ssize_t, int, double*, double*)
     void scale_floats(const float*, Py_ssize_t, float, float, float*, bint)
+    void scale_doubles(const double*, Py_ssize_t, double, double, double*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
                      float, float*)
@@ -598,7 +602,6 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     next.source = NULL
     next.x = NULL
     next.buffers = &buffers[0]
-    next.top = 0
     next.far = 0
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)

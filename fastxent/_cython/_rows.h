@@ -1,11 +1,16 @@
-/* Rows with contiguous classes on AVX-512, in whole vectors and masked ends: see _rows.pxi. */
+/* Rows with contiguous classes on AVX-512, in whole vectors and masked ends: see _rows.pxi.  The
+ * scan itself is in _scan.h, for floats and for doubles. */
 #ifndef FASTXENT_ROWS_H
 #define FASTXENT_ROWS_H
 
 #include "_elements.h"
 
+/* A block of the gradient of the row before, a times its terms in kept, written before the new
+ * ones take their place. */
+typedef struct { double a; void *to; int stream; } late_block;
+
 #if defined(__AVX512F__)
-#define HAS_SCAN_FLOATS 1
+#define HAS_SCAN 1
 #define FX_INLINE static inline __attribute__((always_inline))
 
 /* The 16 elements at p, of which the mask's are read, as floats; -inf for the others. */
@@ -24,36 +29,6 @@ FX_INLINE __mmask16 fx_first16(ptrdiff_t n) {
     return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
 }
 
-/* A group of up to 64 elements: widened into `to` unless they are floats; and the lanes' maxima,
- * which NaN never wins. */
-FX_INLINE void fx_take64(const char *p, ptrdiff_t n, int kind, float *to, __m512 *top) {
-    int k, size = kind == KIND_F32 ? 4 : 2;
-    for (k = 0; k < 4; k++) {
-        __mmask16 mask = fx_first16(n - 16 * k);
-        __m512 v = fx_load16(p + 16 * k * size, mask, kind);
-        if (kind != KIND_F32) _mm512_mask_storeu_ps(to + 16 * k, mask, v);
-        top[k] = _mm512_max_ps(v, top[k]);
-    }
-}
-
-FX_INLINE float fx_take_from(const char *p, ptrdiff_t n, int kind, float *to, __m512 *top) {
-    int size = kind == KIND_F32 ? 4 : 2;
-    for (; n >= 64; n -= 64, p += 64 * size, to += 64) fx_take64(p, 64, kind, to, top);
-    if (n > 0) fx_take64(p, n, kind, to, top);
-    return _mm512_reduce_max_ps(
-        _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
-}
-
-/* The maximum of n elements, which are widened into `to` unless they are floats. */
-static inline float take_floats(const char *p, ptrdiff_t n, int kind, float *to) {
-    __m512 top[4];
-    int k;
-    for (k = 0; k < 4; k++) top[k] = _mm512_set1_ps(-INFINITY);
-    return kind == KIND_F32 ? fx_take_from(p, n, KIND_F32, to, top)
-         : kind == KIND_F16 ? fx_take_from(p, n, KIND_F16, to, top)
-         : fx_take_from(p, n, KIND_BF16, to, top);
-}
-
 /* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. */
 FX_INLINE __m512 fx_term16(__m512 d, int far) {
     __m512 n, r = fx_remainder16(far ? fx_clamp16(d) : d, 0, &n);
@@ -70,99 +45,72 @@ FX_INLINE double fx_sum64(const __m512 *v) {
     return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_add_pd(s[0], s[1]), _mm512_add_pd(s[2], s[3])));
 }
 
-/* to = a (first x), in whole lines; past the cache if asked to. */
-static inline void scale_floats(const float *x, ptrdiff_t n, float a, float first, float *to,
-                                int stream) {
-    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / 4;
-    __m512 va = _mm512_set1_ps(a), vf = _mm512_set1_ps(first);
-#define FX_SCALED(mask, k) \
-    _mm512_mul_ps(va, _mm512_mul_ps(vf, _mm512_maskz_loadu_ps(mask, x + (k))))
-    _mm512_mask_storeu_ps(to, fx_first16(k < n ? k : n), FX_SCALED(fx_first16(k < n ? k : n), 0));
-    if (stream)
-        for (; k + 16 <= n; k += 16) _mm512_stream_ps(to + k, FX_SCALED(0xffff, k));
-    else
-        for (; k + 16 <= n; k += 16) _mm512_storeu_ps(to + k, FX_SCALED(0xffff, k));
-    if (k < n) _mm512_mask_storeu_ps(to + k, fx_first16(n - k), FX_SCALED(fx_first16(n - k), k));
-#undef FX_SCALED
+FX_INLINE __mmask8 fx_first8(ptrdiff_t n) {
+    return n >= 8 ? 0xff : n <= 0 ? 0 : (__mmask8)((1u << n) - 1);
 }
 
-/* A block of the gradient of the row before, written from its terms in kept before the new ones
- * take their place. */
-typedef struct { float a; float *to; int stream; } late_floats;
+FX_INLINE __m512d fx_load8(const char *p, __mmask8 mask, int kind) {
+    (void)kind;
+    return _mm512_mask_loadu_pd(_mm512_set1_pd(-INFINITY), mask, p);
+}
 
-FX_INLINE double fx_scan(const float *x, ptrdiff_t n, float m, const char *ahead, float *lanes,
-                         float *kept, const late_floats *late, const char *next, ptrdiff_t next_n,
-                         float *to, float *next_top, int kind, int far, int keep) {
-    __m512 base = _mm512_set1_ps(m), sum[4], top[4], e[4];
-    ptrdiff_t size = kind == KIND_F32 ? 4 : 2;
-    ptrdiff_t both = n < next_n ? n / 64 : next_n / 64, groups = n / 64;
-    ptrdiff_t lines = 0, head, g;
+/* exp(d) 2^256 for d <= 0: the polynomial of tail_of_exp. */
+FX_INLINE __m512d fx_term8(__m512d d, int far) {
+    const __m512d magic = _mm512_set1_pd(6755399441055744.0); /* rounds to an integer */
+    static const double c[] = {
+        2.763037827860424467e-7, 2.755758731800244181e-6, 0.00002480149276373791425,
+        0.0001984126949479256364, 0.001388888894392176027, 0.008333333333495611326,
+        0.0416666666665291917, 0.1666666666666641025, 0.5000000000000010721, 1.0, 1.0};
+    __m512d n, r, p = _mm512_set1_pd(0x1p256 * 2.499997286429089851e-8);
     int k;
-    for (k = 0; k < 4; k++) sum[k] = _mm512_setzero_ps(), top[k] = _mm512_set1_ps(-INFINITY);
-#define FX_TERMS \
-    for (k = 0; k < 4; k++) { \
-        e[k] = fx_term16(_mm512_sub_ps(_mm512_loadu_ps(x + 16 * k), base), far); \
-        sum[k] = _mm512_add_ps(sum[k], e[k]); \
-        if (keep) _mm512_storeu_ps(kept + 16 * k, e[k]); \
-        if (64 * k < 64 * size) _mm_prefetch(ahead + 64 * k, _MM_HINT_T1); \
-    }
-    groups -= both;
-    next_n -= 64 * both;
-    if (keep && late) {
-        head = (ptrdiff_t)((64 - ((uintptr_t)late->to & 63)) & 63) / 4;
-        lines = n < head ? 0 : (n - head) / 64;
-        if (lines > both) lines = both;
-        scale_floats(kept, head < n ? head : n, late->a, 1.0f, late->to, 0);
-        for (g = 0; g < lines; g++) {
-            for (k = 0; k < 4; k++) {
-                __m512 v = _mm512_mul_ps(_mm512_set1_ps(late->a), _mm512_loadu_ps(kept + head + 16 * k));
-                float *line = late->to + head + 64 * g + 16 * k;
-                if (late->stream) _mm512_stream_ps(line, v); else _mm512_store_ps(line, v);
-            }
-            FX_TERMS
-            fx_take64(next, 64, kind, to, top);
-            x += 64, kept += 64, ahead += 64 * size, next += 64 * size, to += 64;
-        }
-        head += 64 * lines;
-        scale_floats(kept + head - 64 * lines, n - head, late->a, 1.0f, late->to + head, late->stream);
-        both -= lines;
-    }
-    n %= 64;
-    for (; both > 0; both--) {
-        FX_TERMS
-        fx_take64(next, 64, kind, to, top);
-        x += 64, kept += 64, ahead += 64 * size, next += 64 * size, to += 64;
-    }
-    for (; groups > 0; groups--) {
-        FX_TERMS
-        x += 64, kept += 64, ahead += 64 * size;
-    }
-#undef FX_TERMS
-    for (k = 0; k < 4; k++)
-        if (16 * k < n) {
-            __mmask16 mask = fx_first16(n - 16 * k);
-            __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + 16 * k), base);
-            e[k] = _mm512_maskz_mov_ps(mask, fx_term16(d, far));
-            sum[k] = _mm512_add_ps(sum[k], e[k]);
-            if (keep) _mm512_storeu_ps(kept + 16 * k, e[k]);
-        }
-    for (k = 0; k < 4; k++) _mm512_storeu_ps(lanes + 16 * k, sum[k]);
-    *next_top = fx_take_from(next, next_n, kind, to, top);
-    return fx_sum64(sum);
+    (void)far;
+    d = _mm512_max_pd(_mm512_set1_pd(-1100.0), d); /* 0 from here on; NaN passes */
+    n = _mm512_sub_pd(_mm512_fmadd_pd(d, _mm512_set1_pd(1.44269504088896340736), magic), magic);
+    r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0.693147180369123816490), d);
+    r = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), r);
+    for (k = 0; k < 11; k++) p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(0x1p256 * c[k]));
+    return _mm512_scalef_pd(p, n);
 }
 
-/* The sum of exp(x - m) 2^64 over n floats, element k in lane k % 64; the terms go to kept unless
- * that is NULL, in whole vectors.  Meanwhile the next block is taken, since a pass over it alone
- * would wait for the second-level cache, and what lies ahead is fetched.  far is for elements
- * that are -inf or NaN: it is set when they are met. */
+FX_INLINE double fx_sum64d(const __m512d *v) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(
+        _mm512_add_pd(_mm512_add_pd(v[0], v[1]), _mm512_add_pd(v[2], v[3])),
+        _mm512_add_pd(_mm512_add_pd(v[4], v[5]), _mm512_add_pd(v[6], v[7]))));
+}
+
+#define FX_REAL float
+#define FX_VECTOR __m512
+#define FX_WIDTH 16
+#define FX_DO(op) _mm512_##op##_ps
+#define FX_NAME(name) name##_floats
+#define FX_FIRST fx_first16
+#define FX_LOAD fx_load16
+#define FX_TERM fx_term16
+#define FX_SUM64 fx_sum64
+#include "_scan.h"
+#define FX_REAL double
+#define FX_VECTOR __m512d
+#define FX_WIDTH 8
+#define FX_DO(op) _mm512_##op##_pd
+#define FX_NAME(name) name##_doubles
+#define FX_FIRST fx_first8
+#define FX_LOAD fx_load8
+#define FX_TERM fx_term8
+#define FX_SUM64 fx_sum64d
+#include "_scan.h"
+
+/* The sum of exp(x - m) 2^BIAS over n elements, element k in lane k % 64; the terms go to kept
+ * unless that is NULL, in whole vectors.  Meanwhile the next block is taken, since a pass over it
+ * alone would wait for the second-level cache, and what lies ahead is fetched.  far is for
+ * elements that are -inf or NaN: it is set when they are met. */
 static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far, const char *ahead,
-                                 float *lanes, float *kept, const late_floats *late,
+                                 float *lanes, float *kept, const late_block *late,
                                  const char *next, ptrdiff_t next_n, int kind, float *to,
                                  float *next_top) {
     double sum = NAN;
 #define FX_SCAN(kind, far) \
-    (kept ? fx_scan(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, kind, far, 1) \
-          : fx_scan(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, kind, far, 0))
+    (kept ? fx_scan_floats(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, kind, far, 1) \
+          : fx_scan_floats(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, kind, far, 0))
 #define FX_KIND(kind) \
     if (!*far) sum = FX_SCAN(kind, 0); \
     if (!(sum - sum == 0)) { \
@@ -176,6 +124,29 @@ static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far,
 #undef FX_KIND
 #undef FX_SCAN
     return sum;
+}
+
+static inline double scan_doubles(const double *x, ptrdiff_t n, double m, int *far,
+                                  const char *ahead, double *lanes, double *kept,
+                                  const late_block *late, const char *next, ptrdiff_t next_n,
+                                  int kind, double *to, double *next_top) {
+    (void)far, (void)kind;
+    return kept ? fx_scan_doubles(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top,
+                                  KIND_F64, 1, 1)
+                : fx_scan_doubles(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top,
+                                  KIND_F64, 1, 0);
+}
+
+/* The maximum of n elements, which are widened into `to` if they are halves. */
+static inline float take_floats(const char *p, ptrdiff_t n, int kind, float *to) {
+    return kind == KIND_F32 ? fx_take_floats(p, n, KIND_F32, to)
+         : kind == KIND_F16 ? fx_take_floats(p, n, KIND_F16, to)
+         : fx_take_floats(p, n, KIND_BF16, to);
+}
+
+static inline double take_doubles(const char *p, ptrdiff_t n, int kind, double *to) {
+    (void)kind;
+    return fx_take_doubles(p, n, KIND_F64, to);
 }
 
 /* Adds sum c, sum c (m - x) and the number of c != 0 to found; 0 times anything is 0. */
@@ -219,12 +190,14 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
 }
 
 #else
-#define HAS_SCAN_FLOATS 0
-typedef struct { float a; float *to; int stream; } late_floats;
+#define HAS_SCAN 0
 #define scale_floats(x, n, a, first, to, stream)
+#define scale_doubles(x, n, a, first, to, stream)
 #define take_floats(p, n, kind, to) (0.0f)
+#define take_doubles(p, n, kind, to) (0.0)
 #define gap_floats(x, c, n, m, found)
 #define less_floats(x, c, c_tail, n, m, a, tail, g, to)
 #define scan_floats(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
+#define scan_doubles(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
 #endif
 #endif

@@ -124,7 +124,7 @@ cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row
     cdef Py_ssize_t g, j, k, whole = n - n % LANES
     cdef real v
     cdef double found[3]
-    if real is float and HAS_SCAN_FLOATS:
+    if real is float and HAS_SCAN:
         found[0] = found[1] = found[2] = 0
         gap_floats(<const float*>x, <const float*>c, n, <float>m, &found[0])
         row.weight += found[0]
@@ -203,7 +203,7 @@ cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_
                      real a, real tail, real g, real* dst) noexcept nogil:
     """dst = g ((a + tail) exp(x - m) - (c + c_tail))."""
     cdef Py_ssize_t j
-    if real is float and HAS_SCAN_FLOATS:
+    if real is float and HAS_SCAN:
         less_floats(<const float*>x, <const float*>c, <const float*>c_tail, n, <float>m, <float>a,
                     <float>tail, <float>g, <float*>dst)
         return
@@ -329,7 +329,7 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef const char* p
     cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
-    cdef bint whole = sizeof(real) == 4 and HAS_SCAN_FLOATS and plain and kept != NULL and (
+    cdef bint whole = HAS_SCAN and plain and kept != NULL and (
         t.mask.data == NULL)
     cdef bint direct = whole or plain and not t.stream and (kept != NULL or not t.in_place)
     cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
@@ -341,8 +341,10 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     elif kept != NULL:
         a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
-        if whole:
+        if whole and real is float:
             scale_floats(<float*>x, n, <float>a, <float>first, <float*>d, t.stream)
+        elif whole:
+            scale_doubles(<double*>x, n, a, first, <double*>d, t.stream)
         else:
             for j in range(n):
                 d[j] = a * (first * x[j])
@@ -375,17 +377,21 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
 
 
 cdef inline bint in_whole_vectors(Task* t, real unused) noexcept nogil:
-    """Can scan_floats read the logits?"""
-    return sizeof(real) == 4 and HAS_SCAN_FLOATS and t.mask.data == NULL and (
-        t.x.kind == KIND_F32 and t.x.classes == 4
-        or (t.x.kind == KIND_F16 or t.x.kind == KIND_BF16) and t.x.classes == 2)
+    """Can the scan in whole vectors read the logits?"""
+    if not HAS_SCAN or t.mask.data != NULL:
+        return False
+    if real is float:
+        return (t.x.kind == KIND_F32 and t.x.classes == 4
+                or (t.x.kind == KIND_F16 or t.x.kind == KIND_BF16) and t.x.classes == 2)
+    else:
+        return t.x.kind == KIND_F64 and t.x.classes == 8
 
 
 cdef struct Next:               # the block that is scanned next, already read once
     const char* source
-    float* x                    # its elements as floats
+    const void* x               # its elements, halves as floats
     float* buffers              # two blocks, for such as are not
-    float top
+    double top
     int far                     # have elements been met that are -inf or NaN?
 
 
@@ -393,21 +399,32 @@ cdef inline float* other_buffer(Next* next) noexcept nogil:
     return next.buffers + (BLOCK if next.x == next.buffers else 0)
 
 
-cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind) noexcept nogil:
+cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind,
+                      real unused) noexcept nogil:
     cdef float* to = other_buffer(next)
-    next.top = take_floats(p, n, kind, to)
-    next.x = <float*>p if kind == KIND_F32 else to
+    if real is float:
+        next.top = take_floats(p, n, kind, to)
+    else:
+        next.top = take_doubles(p, n, kind, NULL)
+    next.x = <const void*>p if kind == native_kind(unused) else <const void*>to
     next.source = p
 
 
-cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const float* x,
-                             Py_ssize_t x_n, float m, const char* ahead, float* lanes,
-                             float* kept, const late_floats* late) noexcept nogil:
+cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const real* x,
+                             Py_ssize_t x_n, real m, const char* ahead, real* lanes, real* kept,
+                             const late_block* late) noexcept nogil:
     """Sum of exp(x - m) 2^BIAS over a block; takes the n elements at p meanwhile, if any."""
     cdef float* to = other_buffer(next)
-    cdef double total = scan_floats(x, x_n, m, &next.far, ahead, lanes, kept, late, p, n, kind, to,
-                                    &next.top)
-    next.x = <float*>p if kind == KIND_F32 else to
+    cdef double total
+    cdef real top = 0
+    if real is float:
+        total = scan_floats(<const float*>x, x_n, <float>m, &next.far, ahead, <float*>lanes,
+                            <float*>kept, late, p, n, kind, to, <float*>&top)
+    else:
+        total = scan_doubles(<const double*>x, x_n, m, &next.far, ahead, <double*>lanes,
+                             <double*>kept, late, p, n, kind, NULL, <double*>&top)
+    next.top = top
+    next.x = <const void*>p if kind == native_kind(x[0]) else <const void*>to
     next.source = p
     return total
 
@@ -443,7 +460,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
     cdef real m = minus_infinity(unused), top, base
     cdef double total
     cdef bint grown, together = False, whole = in_whole_vectors(t, unused)
-    cdef late_floats later
+    cdef late_block later
     cdef real first = 1
     for b in range((width + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
@@ -453,7 +470,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             keep = kept + b * BLOCK
         if whole:
             if next.source != p:
-                take(next, p, n, t.x.kind)
+                take(next, p, n, t.x.kind, unused)
             x = <real*>next.x
             top = <real>next.top
         else:
@@ -469,10 +486,11 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
             together = whole and not late.coef.zero and m != <real>INFINITY and (
-                t.grad.classes == 4 and t.grad.kind == KIND_F32)
+                t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused))
             if together:
-                later.a = <float>kept_factor(&late.coef, late.bases[b], &first)
-                later.to = <float*>(t.grad.data + late.o * t.grad.outer + late.i * t.grad.inner) + k
+                later.a = kept_factor(&late.coef, late.bases[b], &first)
+                later.to = (t.grad.data + late.o * t.grad.outer + late.i * t.grad.inner
+                            + k * t.grad.classes)
                 later.stream = t.stream
                 together = first == 1
             if not together:
@@ -482,15 +500,15 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         else:
             # Past the row's end comes, as a rule, the next row.
             if whole:
-                ahead = p + n * t.x.classes + AHEAD * 4
+                ahead = p + n * t.x.classes + AHEAD * sizeof(real)
                 follows = p + n * t.x.classes if k + n < t.end else after
                 coming = min(<Py_ssize_t>BLOCK, t.end - k - n if k + n < t.end else width)
                 if follows == NULL:
                     coming = 0
-                total = scan_next(next, follows, coming, t.x.kind, <float*>x, n, <float>base,
-                                  ahead, <float*>lanes, <float*>keep, &later if together else NULL)
+                total = scan_next(next, follows, coming, t.x.kind, x, n, base, ahead, &lanes[0],
+                                  keep, &later if together else NULL)
                 if together and k <= late.coef.label < k + n:
-                    later.to[late.coef.label - k] = <float>late.coef.entry
+                    (<real*>later.to)[late.coef.label - k] = <real>late.coef.entry
             else:
                 ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
                 total = block_sum(x, n, base, &end[0], ahead, &lanes[0], keep)

@@ -251,7 +251,11 @@ static inline void stream_copy(const char *from, ptrdiff_t n, char *to) {
 #endif
 typedef double fx_doubles __attribute__((vector_size(8 * FX_WIDE), aligned(8), may_alias));
 typedef float fx_floats __attribute__((vector_size(4 * FX_WIDE), aligned(4), may_alias));
+#if defined(__AVX512F__) /* gcc converts a vector in quarters */
+#define FX_TO_DOUBLES(v) (fx_doubles)_mm512_cvtps_pd(_mm256_loadu_ps(v))
+#else
 #define FX_TO_DOUBLES(v) __builtin_convertvector(*(const fx_floats *)(v), fx_doubles)
+#endif
 #define FX_AS_DOUBLES(v) (*(const fx_doubles *)(v))
 #define FX_SUM(name, type, load) \
     static inline double name(const type *v, ptrdiff_t n) { \
@@ -390,19 +394,21 @@ static inline void entry_floats(const float *x, const float *a, const float *b, 
         __m512 ak = both ? _mm512_loadu_ps(a + k) : _mm512_sub_ps(FX_S(1.0f), bk);
         __mmask16 negative = fx_negative16(v);
         __m512 large = _mm512_mask_blend_ps(negative, ak, bk);
-        __m512 small = _mm512_mask_blend_ps(negative, bk, ak);
         /* A term whose coefficient is 0 is absent; NaN is not 0. */
-        __mmask16 some = _mm512_cmp_ps_mask(large, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        __mmask16 few = _mm512_cmp_ps_mask(small, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        __m512 p, e, t = fx_decay16(v, &p, &e), q = fx_log1p16(t), l = _mm512_mul_ps(q, t), s;
+        __mmask16 some = _mm512_cmp_ps_mask(large, _mm512_setzero_ps(), _CMP_NEQ_UQ), few;
+        __m512 small, p, e, t = fx_decay16(v, &p, &e), q = fx_log1p16(t), l = _mm512_mul_ps(q, t), s;
         _mm_prefetch((const char *)(x + k) + FX_AHEAD, _MM_HINT_T1);
         _mm_prefetch((const char *)(b + k) + FX_AHEAD, _MM_HINT_T1);
-        s = _mm512_maskz_mul_ps(some, large, _mm512_add_ps(_mm512_abs_ps(v), l));
-        if (both) /* a large coefficient meets the exponential before that underflows */
+        if (both || slopes) {
+            small = _mm512_mask_blend_ps(negative, bk, ak);
+            few = _mm512_cmp_ps_mask(small, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        }
+        if (both) { /* a large coefficient meets the exponential before that underflows */
+            s = _mm512_maskz_mul_ps(some, large, _mm512_add_ps(_mm512_abs_ps(v), l));
             s = _mm512_mask_add_ps(
                 s, few, s, _mm512_scalef_ps(_mm512_mul_ps(_mm512_mul_ps(small, p), q), e));
-        else
-            s = _mm512_mask3_fmadd_ps(small, l, s, few);
+        } else /* the coefficients' sum is 1 */
+            s = _mm512_mask3_fmadd_ps(large, _mm512_abs_ps(v), l, some);
         _mm512_storeu_ps(loss + k, s);
         if (slopes) {
             q = fx_inverse16(_mm512_add_ps(FX_S(1.0f), t));

@@ -3,15 +3,20 @@
 ``reference/api/NAME.rst``  one page for each public name
 ``reference/api/index.md``  the list of them, in the groups of their modules
 ``generated/*.md``          tables of the registry, included by pages in ``reference/``
+``generated/pictures/``     what the scripts in ``pictures/`` draw, for light and for dark pages
 ``generated/static/``       what is copied into the site as it is: MathJax
 
 Every cell is either a datum of the package or the outcome of a call made here.
 """
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
+import io
 import itertools
+import re
+import runpy
 import shutil
 import sys
 import tempfile
@@ -26,8 +31,10 @@ from fastxent import _backends
 from fastxent._spec import DTYPES, SPECS
 
 HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "fastxent"
 sys.path.insert(0, str(HERE.parent / "tests"))
 from layouts import LAYOUTS, possible  # noqa: E402 - the layouts are data of the tests
+from test_house import FLOORS  # noqa: E402 - and so are the floors
 
 #: Titles of the groups of public names, by module; another module's title is its name.
 GROUPS = {
@@ -76,28 +83,53 @@ def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 # ---- the public names ----------------------------------------------------------------
 
 
+def public() -> dict[str, Any]:
+    """Dotted name, without ``fastxent.`` -> what it is: all that may be imported."""
+    found: dict[str, Any] = {}
+    queue = [("", fx)]
+    while queue:
+        prefix, module = queue.pop(0)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            found[prefix + name] = thing
+            if inspect.ismodule(thing):
+                queue.append((f"{prefix}{name}.", thing))
+    return found
+
+
+PUBLIC = public()
+
+
 def summary(name: str) -> str:
     """First line of a public name's docstring."""
     if name == "__version__":
         return "The version, a string."
-    return inspect.getdoc(getattr(fx, name)).splitlines()[0]
+    return inspect.getdoc(PUBLIC[name]).splitlines()[0]
 
 
 def page(name: str) -> str:
     """The page of one public name."""
-    head = f"{name}\n{'=' * len(name)}\n\n.. py:currentmodule:: fastxent\n\n"
+    module, _, short = f"fastxent.{name}".rpartition(".")
+    head = f"{name}\n{'=' * len(name)}\n\n.. py:currentmodule:: {module}\n\n"
+    thing = PUBLIC[name]
     if name == "__version__":
         return head + f".. py:data:: {name}\n   :type: str\n\n   {summary(name)}\n"
-    kind = "autoclass" if inspect.isclass(getattr(fx, name)) else "autofunction"
-    return head + f".. {kind}:: {name}\n"
+    if inspect.ismodule(thing):
+        return head + f".. automodule:: {module}.{short}\n"
+    kind = "autoclass" if inspect.isclass(thing) else "autofunction"
+    return head + f".. {kind}:: {short}\n"
 
 
 def groups() -> dict[str, list[str]]:
     """Title -> public names, in the order of ``__all__``."""
     found: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
-    for name in fx.__all__:
-        module = getattr(getattr(fx, name), "__module__", "fastxent.settings").rpartition(".")[2]
-        found.setdefault(GROUPS.get(module, module.capitalize()), []).append(name)
+    for name, thing in PUBLIC.items():
+        module = getattr(thing, "__module__", "settings").removeprefix("fastxent.")
+        if name.startswith("compat"):
+            peer = (name + ".").split(".")[1]
+            module = {"tensorflow": "TensorFlow", "torch": "PyTorch"}.get(peer, "")
+            module = f"The names of {module or 'other libraries'}"
+        found.setdefault(GROUPS.get(module, module[:1].upper() + module[1:]), []).append(name)
     return {title: names for title, names in found.items() if names}
 
 
@@ -259,6 +291,55 @@ def budgets() -> str:
     )
 
 
+def floors() -> str:
+    """The floors and the first sentences of the modules on them, from the top."""
+    lines = []
+    for part, floor in sorted(FLOORS.items(), key=lambda item: (-item[1], item[0])):
+        found = [p for p in (PACKAGE / f"{part}.py", PACKAGE / part / "__init__.py") if p.exists()]
+        if found:
+            what = ast.get_docstring(ast.parse(found[0].read_text())).splitlines()[0]
+            file = f"{part}.py" if found[0].parent == PACKAGE else f"{part}/"
+            lines.append([str(floor), f"`{file}`", what.replace("``", "`")])
+    return table(["Floor", "File", "What lives there"], lines)
+
+
+# ---- errors: the sentences as they stand in the source --------------------------------
+
+ERRORS = {"IndexError", "TypeError", "ValueError"}
+
+
+def words_of(node: ast.expr) -> str:
+    """The text of a sentence; what is filled in stands in italics."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return bars(text)
+        case ast.JoinedStr(values=parts):
+            return re.sub(r"(\.\.\.)+\.?", "...", "".join(map(words_of, parts)))
+        case ast.FormattedValue(value=ast.Name(id=name)):
+            return f"*{name.replace('_', ' ')}*"
+        case ast.FormattedValue(value=ast.Attribute(value=ast.Name(id=of), attr=name)):
+            return f"*{name if of == 'self' else f'{of}.{name}'}*"
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return words_of(left) + words_of(right)
+        case ast.IfExp(body=body):
+            return words_of(body)
+    return "..."
+
+
+def sentences() -> str:
+    """Every sentence of the package that says what is wrong with a call."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=kind), args=[sentence]) if kind in ERRORS:
+                    text = words_of(sentence).replace("**", "* *")
+                    if "; got" in text or " must " in text:
+                        found[text] = kind
+    lines = sorted(([f"`{kind}`", text] for text, kind in found.items()), key=lambda x: x[::-1])
+    return table(["Error", "Sentence"], lines)
+
+
 # ---- special values: each cell is the outcome of a call ------------------------------
 
 INF, NAN = np.inf, np.nan
@@ -318,6 +399,55 @@ def special() -> str:
     return table(["Case", "$x$", "$\\lse$", "$p$", "loss, $y = 0$", "gradient"], lines)
 
 
+# ---- pictures: each script draws one --------------------------------------------------
+
+#: Page -> colours: of the text and lines, then of the curves, in order.
+MODES = {
+    "light": ("#333c44", ["#0a66c2", "#b3400a", "#16794b", "#7d3fb0", "#6a6a6a"]),
+    "dark": ("#c9d3dc", ["#6cb6ff", "#ffa657", "#6fdc8c", "#d2a8ff", "#a8a8a8"]),
+}
+
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "mathtext.fontset": "cm",
+    "savefig.transparent": True,
+    "svg.hashsalt": "fastxent",  # the same names inside the file in every build
+}
+
+
+def pictures(target: Path) -> dict[str, str]:
+    """Draw every picture in every mode; return its text for those who do not see it."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    texts = {}
+    for script in sorted((HERE / "pictures").glob("*.py")):
+        found = runpy.run_path(str(script))
+        texts[script.stem] = found["ALT"]
+        for mode, (ink, colours) in MODES.items():
+            style = dict.fromkeys(
+                ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+                ink,
+            )
+            with matplotlib.rc_context(
+                {**STYLE, **style, "axes.prop_cycle": matplotlib.cycler(color=colours)}
+            ):
+                figure = Figure(figsize=found["SIZE"])
+                found["draw"](figure)
+                text = io.StringIO()
+                figure.savefig(text, format="svg", metadata={"Date": None})
+            write(target / f"{script.stem}-{mode}.svg", text.getvalue())
+    return texts
+
+
 # ---- what is copied into the site ----------------------------------------------------
 
 
@@ -338,19 +468,21 @@ def write(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def main() -> None:
-    """Make everything."""
+def main() -> dict[str, str]:
+    """Make everything; return the pictures' texts."""
     api, generated = HERE / "reference" / "api", HERE / "generated"
     for old in api.glob("*.rst"):
-        if old.stem not in fx.__all__:
+        if old.stem not in PUBLIC:
             old.unlink()
-    for name in fx.__all__:
+    for name in PUBLIC:
         write(api / f"{name}.rst", page(name))
     write(api / "index.md", api_index())
     tables = {
         "formulas": formulas(),
         "options": options(),
         "budgets": budgets(),
+        "floors": floors(),
+        "sentences": sentences(),
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),
@@ -358,3 +490,4 @@ def main() -> None:
     for name, text in tables.items():
         write(generated / f"{name}.md", text)
     mathjax(generated / "static" / "mathjax")
+    return pictures(generated / "pictures")

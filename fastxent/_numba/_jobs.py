@@ -22,7 +22,7 @@ from . import _kernels as k
 Array = np.ndarray[Any, Any]
 
 #: Blocks per worker in one native call: Python looks for Ctrl-C in between.
-_BLOCKS = 32
+_BLOCKS = 16
 
 #: Numba's own threads.
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]

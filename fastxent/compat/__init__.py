@@ -3,7 +3,7 @@
 ``fastxent.compat.tensorflow`` and ``fastxent.compat.torch`` hold what these libraries call by the
 same names: parameters, order and defaults are theirs, and so are the shapes, dtypes, denominators
 and special cases, except where a docstring lists a difference.  They return values only;
-gradients come from the functions of `fastxent` itself.  Neither library is imported.
+gradients come from the functions of ``fastxent`` itself.  Neither library is imported.
 """
 
 import importlib

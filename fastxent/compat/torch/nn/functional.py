@@ -102,6 +102,10 @@ def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
     TypeError
         "input must be float16, bfloat16, float32 or float64; got ...".
 
+    See Also
+    --------
+    fastxent.softmax : Masks, any dtype, and an array to write into.
+
     Notes
     -----
     No deliberate differences.
@@ -145,6 +149,10 @@ def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = 
         ``dim`` is out of range (it is an IndexError too, as in PyTorch).
     TypeError
         "input must be float16, bfloat16, float32 or float64; got ...".
+
+    See Also
+    --------
+    fastxent.log_softmax : Masks, any dtype, and an array to write into.
 
     Notes
     -----
@@ -225,6 +233,10 @@ def nll_loss(
     TypeError
         A dtype that is not allowed: integers as ``input``, floats as ``target``.
 
+    See Also
+    --------
+    fastxent.nll_loss_with_grad : The gradient too.
+
     Notes
     -----
     Differences: targets may have any integer dtype and weights any real one; a class of weight 0
@@ -297,6 +309,11 @@ def cross_entropy(
         A shape, reduction or number that is not allowed.
     TypeError
         A dtype that is not allowed: integers as ``input`` or as distributions, floats as classes.
+
+    See Also
+    --------
+    fastxent.sparse_softmax_cross_entropy_with_grad : The gradient too, of index labels.
+    fastxent.softmax_cross_entropy_with_grad : The gradient too, of distributions.
 
     Notes
     -----
@@ -377,6 +394,10 @@ def binary_cross_entropy(
     TypeError
         A dtype that is not allowed.
 
+    See Also
+    --------
+    fastxent.binary_cross_entropy_with_grad : The gradient too.
+
     Notes
     -----
     Differences: ``target`` and ``weight`` may have any real dtype; sums of half precision run in
@@ -452,6 +473,10 @@ def binary_cross_entropy_with_logits(
         A shape or reduction that is not allowed.
     TypeError
         A dtype that is not allowed.
+
+    See Also
+    --------
+    fastxent.sigmoid_cross_entropy_with_grad : The gradient too.
 
     Notes
     -----

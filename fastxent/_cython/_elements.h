@@ -368,12 +368,16 @@ static inline __m512 fx_decay16(__m512 x, __m512 *p, __m512 *n) {
 
 /* log(1 + t) / t for 0 <= t <= 1, as in log1p_small. */
 static inline __m512 fx_log1p16(__m512 t) {
-    __m512 t2 = _mm512_mul_ps(t, t);
-    __m512 p = _mm512_fmadd_ps(FX_S(-0.0032440246083f), t, FX_S(0.0198514598155f));
-    p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.0569595295249f), t, FX_S(0.106036544123f)));
-    p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.153055923012f), t, FX_S(0.196759391696f)));
-    p = _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.249541336413f), t, FX_S(0.333299624158f)));
-    return _mm512_fmadd_ps(p, t2, _mm512_fmadd_ps(FX_S(-0.499999024228f), t, FX_S(0.999999995287f)));
+    __m512 p = FX_S(-0.0032440246083f);
+    p = _mm512_fmadd_ps(p, t, FX_S(0.0198514598155f));
+    p = _mm512_fmadd_ps(p, t, FX_S(-0.0569595295249f));
+    p = _mm512_fmadd_ps(p, t, FX_S(0.106036544123f));
+    p = _mm512_fmadd_ps(p, t, FX_S(-0.153055923012f));
+    p = _mm512_fmadd_ps(p, t, FX_S(0.196759391696f));
+    p = _mm512_fmadd_ps(p, t, FX_S(-0.249541336413f));
+    p = _mm512_fmadd_ps(p, t, FX_S(0.333299624158f));
+    p = _mm512_fmadd_ps(p, t, FX_S(-0.499999024228f));
+    return _mm512_fmadd_ps(p, t, FX_S(0.999999995287f));
 }
 
 /* 1 / d for 1 <= d <= 2: one step of Newton from 14 bits; dividing takes three times as long. */

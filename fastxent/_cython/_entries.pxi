@@ -6,7 +6,7 @@
 # cancels that is not opposite by nature, and t is the only exponential.
 
 cdef enum:
-    SPAN = 512          # entries worked on at once: a dozen arrays of them stay in L1 or near
+    SPAN = 1024         # entries worked on at once: a dozen arrays of them stay in L1 or near
 
 cdef enum What:
     SIGMOID, LOG_SIGMOID, LOGITS, PROBS

@@ -286,7 +286,7 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
             return q
     if t.mask.data != NULL:
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
-    elif t.w.data == NULL and t.mask.data == NULL:
+    elif t.op == INDEX and t.w.data == NULL:
         v = exact_coef(t, row, True, 0.0, 1.0, &error)
         for j in range(n):
             buf[j] = <real>v

@@ -33,6 +33,14 @@ static inline float float_of_bits(int32_t b) { float v; memcpy(&v, &b, 4); retur
 static inline int64_t bits_of_double(double v) { int64_t b; memcpy(&b, &v, 8); return b; }
 static inline double double_of_bits(int64_t b) { double v; memcpy(&v, &b, 8); return v; }
 
+/* v where c != 0, else 0; a condition would keep baseline's loops scalar. */
+static inline float float_if(float c, float v) {
+    return float_of_bits(bits_of_float(v) & -(int32_t)(c != 0));
+}
+static inline double double_if(double c, double v) {
+    return double_of_bits(bits_of_double(v) & -(int64_t)(c != 0));
+}
+
 /* Shifts on unsigned values: a shifted negative number is undefined in C. */
 static inline float scale_float(int32_t b) { return float_of_bits((int32_t)((uint32_t)b << 23)); }
 static inline double scale_double(int64_t b) { return double_of_bits((int64_t)((uint64_t)b << 52)); }

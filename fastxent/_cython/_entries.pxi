@@ -109,7 +109,7 @@ cdef inline real decay(real x, real* p, int32_t* n) noexcept nogil:
     far = least if far < least else far
     b = far * <real>1.44269504088896340736 + magic
     b -= magic
-    p[0] = 1 + tail_of_exp(remainder(far, b, True))
+    p[0] = <real>1.0 + tail_of_exp(remainder(far, b, True))
     n[0] = <int32_t>b
     # Two steps do where lift takes four: below the least term it is 0 anyway.
     if real is float:
@@ -128,7 +128,7 @@ cdef inline void activations(What what, const real* x, Py_ssize_t n, real* y) no
     elif what == SIGMOID:
         for j in range(n):
             t = decay(x[j], &p, &e)
-            q = <real>1.0 / (1 + t)
+            q = <real>1.0 / (<real>1.0 + t)
             y[j] = t * q if x[j] < 0 else q
     else:
         for j in range(n):
@@ -146,7 +146,7 @@ cdef inline void costs(const real* x, const real* a, const real* b, Py_ssize_t n
     cdef int32_t e
     cdef real log, p, a_j, large, small, up, down
     for j in range(n):
-        a_j = a[j] if both else 1 - b[j]
+        a_j = a[j] if both else <real>1.0 - b[j]
         large = b[j] if x[j] < 0 else a_j
         small = a_j if x[j] < 0 else b[j]
         t[j] = decay(x[j], &p, &e)
@@ -164,10 +164,10 @@ cdef inline void slopes_of(const real* x, const real* a, const real* b, const re
     cdef Py_ssize_t j
     cdef real q, a_j, large, small, up, down
     for j in range(n):
-        a_j = a[j] if both else 1 - b[j]
+        a_j = a[j] if both else <real>1.0 - b[j]
         large = b[j] if x[j] < 0 else a_j
         small = a_j if x[j] < 0 else b[j]
-        q = <real>1.0 / (1 + t[j])
+        q = <real>1.0 / (<real>1.0 + t[j])
         up = <real>0.0 if large == 0 else large * q
         down = <real>0.0 if small == 0 else small * (t[j] * q)
         grad[j] = scale * (down - up if x[j] < 0 else up - down)

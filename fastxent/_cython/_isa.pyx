@@ -42,6 +42,8 @@ cdef extern from "_elements.h" nogil:
     float scale_float(int32_t)
     double scale_double(int64_t)
     double double_of_bits(int64_t)
+    float float_if(float, float)
+    double double_if(double, double)
     double element_get(const char*, int)
     int64_t element_label(const char*, int)
     void element_put(char*, int, double)
@@ -468,11 +470,12 @@ cdef inline double exact_coef(Task* t, Row* row, bint allowed, double q, double 
 cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail,
                             real g) noexcept nogil:
     """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
+    # A plain 1 would be a double, and half of the vectors with it.
     cdef real t = 0
     cdef real s = factors(x - m, False, &t)
     t = <real>0.0 if x - m < lowest(x, False) else t
     s = <real>0.0 if x - m < lowest(x, False) else s
-    return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
+    return g * ((a * s - c) + (a * s * t + (tail * s * (<real>1.0 + t) - c_tail)))
 
 
 # ---------------------------------------------------------------- finish

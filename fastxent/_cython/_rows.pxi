@@ -140,8 +140,12 @@ cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row
         k = g * LANES
         for j in range(LANES):
             v = c[k + j] * (m - x[k + j])
-            gap[j] += <real>0.0 if c[k + j] == 0 else v
-            count[j] += <real>0.0 if c[k + j] == 0 else <real>1.0
+            if real is float:
+                gap[j] += float_if(c[k + j], v)
+                count[j] += float_if(c[k + j], 1)
+            else:
+                gap[j] += double_if(c[k + j], v)
+                count[j] += double_if(c[k + j], 1)
         for j in range(LANES):
             if real is float:
                 weight[j] += c[k + j]

@@ -78,8 +78,8 @@ cdef extern from "_rows.h" nogil:
                        const late_block*, const char*, Py_ssize_t, int, float*, float*)
     double scan_doubles(const double*, Py_ssize_t, double, int*, const char*, double*, double*,
                         const late_block*, const char*, Py_ssize_t, int, double*, double*)
-    void scale_floats(const float*, Py_ssize_t, float, float, float*, bint)
-    void scale_doubles(const double*, Py_ssize_t, double, double, double*, bint)
+    void scale_floats(const float*, Py_ssize_t, float, float, Py_ssize_t, float, float*, bint)
+    void scale_doubles(const double*, Py_ssize_t, double, double, Py_ssize_t, double, double*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
                      float, float*)

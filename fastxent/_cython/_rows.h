@@ -191,8 +191,8 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
 
 #else
 #define HAS_SCAN 0
-#define scale_floats(x, n, a, first, to, stream)
-#define scale_doubles(x, n, a, first, to, stream)
+#define scale_floats(x, n, a, first, label, entry, to, stream)
+#define scale_doubles(x, n, a, first, label, entry, to, stream)
 #define take_floats(p, n, kind, to) (0.0f)
 #define take_doubles(p, n, kind, to) (0.0)
 #define gap_floats(x, c, n, m, found)

@@ -345,13 +345,16 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     elif kept != NULL:
         a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
-        if whole and real is float:
-            scale_floats(<float*>x, n, <float>a, <float>first, <float*>d, t.stream)
-        elif whole:
-            scale_doubles(<double*>x, n, a, first, <double*>d, t.stream)
-        else:
-            for j in range(n):
-                d[j] = a * (first * x[j])
+        if whole:
+            if real is float:
+                scale_floats(<float*>x, n, a, first, coef.label - k, <float>coef.entry, <float*>d,
+                             t.stream)
+            else:
+                scale_doubles(<double*>x, n, a, first, coef.label - k, coef.entry, <double*>d,
+                              t.stream)
+            return
+        for j in range(n):
+            d[j] = a * (first * x[j])
     else:
         x = load_logits(t, o, i, k, n, &bx[0])
         if t.op == LOG_SOFTMAX:

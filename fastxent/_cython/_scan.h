@@ -32,19 +32,28 @@ FX_INLINE FX_REAL FX_NAME(fx_take)(const char *p, ptrdiff_t n, int kind, FX_REAL
     return FX_NAME(fx_rest)(p, n, kind, to, top);
 }
 
-/* to = a (first x), in whole lines; past the cache if asked to. */
+/* to = a (first x), but entry at label, in whole lines; past the cache if asked to: then the
+ * label's line is written once too, since what came after would have to read it back. */
 static inline void FX_NAME(scale)(const FX_REAL *x, ptrdiff_t n, FX_REAL a, FX_REAL first,
-                                  FX_REAL *to, int stream) {
-    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / (ptrdiff_t)sizeof(FX_REAL);
-    ptrdiff_t head = k < n ? k : n;
+                                  ptrdiff_t label, FX_REAL entry, FX_REAL *to, int stream) {
+    ptrdiff_t k = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63) / (ptrdiff_t)sizeof(FX_REAL), some;
+    ptrdiff_t head;
 #define FX_SCALED(n, k) FX_DO(mul)(FX_DO(set1)(a), FX_DO(mul)( \
         FX_DO(set1)(first), FX_DO(maskz_loadu)(FX_FIRST(n), x + (k))))
-    FX_DO(mask_storeu)(to, FX_FIRST(head), FX_SCALED(head, 0));
-    if (stream)
-        for (; k + FX_WIDTH <= n; k += FX_WIDTH) FX_DO(stream)(to + k, FX_SCALED(FX_WIDTH, k));
-    else
+    head = k = k < n ? k : n;
+    FX_DO(mask_storeu)(to, FX_FIRST(k), FX_SCALED(k, 0));
+    if (stream) {
+        for (; k + FX_WIDTH <= n; k += FX_WIDTH) {
+            FX_VECTOR v = FX_SCALED(FX_WIDTH, k);
+            some = label - k;
+            if (some >= 0 && some < FX_WIDTH)
+                v = FX_DO(mask_mov)(v, FX_FIRST(some + 1) & ~FX_FIRST(some), FX_DO(set1)(entry));
+            FX_DO(stream)(to + k, v);
+        }
+    } else
         for (; k + FX_WIDTH <= n; k += FX_WIDTH) FX_DO(storeu)(to + k, FX_SCALED(FX_WIDTH, k));
-    if (k < n) FX_DO(mask_storeu)(to + k, FX_FIRST(n - k), FX_SCALED(n - k, k));
+    FX_DO(mask_storeu)(to + k, FX_FIRST(n - k), FX_SCALED(n - k, k));
+    if (label >= 0 && label < n && (!stream || label >= k || label < head)) to[label] = entry;
 #undef FX_SCALED
 }
 
@@ -77,7 +86,7 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
         head = (ptrdiff_t)((64 - ((uintptr_t)line & 63)) & 63) / (ptrdiff_t)sizeof(FX_REAL);
         lines = n < head ? 0 : (n - head) / 64;
         if (lines > both) lines = both;
-        FX_NAME(scale)(kept, head < n ? head : n, a, 1, line, 0);
+        FX_NAME(scale)(kept, head < n ? head : n, a, 1, -1, 0, line, 0);
         for (g = 0, line += head; g < lines; g++, line += 64) {
             for (k = 0; k < FX_VECTORS; k++) {
                 e = FX_DO(mul)(FX_DO(set1)(a), FX_DO(loadu)(kept + head + FX_WIDTH * k));
@@ -87,7 +96,7 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
             FX_TERMS
             FX_NEXT
         }
-        FX_NAME(scale)(kept + head, n - head - 64 * lines, a, 1, line, late->stream);
+        FX_NAME(scale)(kept + head, n - head - 64 * lines, a, 1, -1, 0, line, late->stream);
         both -= lines;
     }
     n %= 64;

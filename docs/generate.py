@@ -40,6 +40,8 @@ from test_house import FLOORS  # noqa: E402 - and so are the floors
 GROUPS = {
     "losses": "Losses",
     "sequence": "Losses of sequences",
+    "sampled": "Sampled losses",
+    "linear": "Linear cross entropy",
     "normalizers": "Normalisers",
     "settings": "Configuration",
 }
@@ -120,16 +122,19 @@ def page(name: str) -> str:
     return head + f".. {kind}:: {short}\n"
 
 
+def group(name: str) -> str:
+    """The title under which a public name is listed: a module of ours by its words."""
+    if inspect.ismodule(PUBLIC[name]):
+        return "Modules"
+    module = getattr(PUBLIC[name], "__module__", "fastxent.settings").removeprefix("fastxent.")
+    return name.rpartition(".")[0] or GROUPS.get(module, module.capitalize())
+
+
 def groups() -> dict[str, list[str]]:
     """Title -> public names, in the order of ``__all__``."""
     found: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
-    for name, thing in PUBLIC.items():
-        module = getattr(thing, "__module__", "settings").removeprefix("fastxent.")
-        if name.startswith("compat"):
-            peer = (name + ".").split(".")[1]
-            module = {"tensorflow": "TensorFlow", "torch": "PyTorch"}.get(peer, "")
-            module = f"The names of {module or 'other libraries'}"
-        found.setdefault(GROUPS.get(module, module[:1].upper() + module[1:]), []).append(name)
+    for name in PUBLIC:
+        found.setdefault(group(name), []).append(name)
     return {title: names for title, names in found.items() if names}
 
 
@@ -137,7 +142,7 @@ def api_index() -> str:
     """The list of the public names."""
     parts = ["# Functions\n"]
     for title, names in groups().items():
-        lines = ([reference(name), summary(name)] for name in names)
+        lines = ([reference(name, name.removeprefix(f"{title}.")), summary(name)] for name in names)
         parts.append(f"## {title}\n\n{table(['Name', 'What it is'], lines)}")
     toc = "\n".join(itertools.chain.from_iterable(groups().values()))
     parts.append(f"```{{toctree}}\n:hidden:\n\n{toc}\n```\n")
@@ -161,7 +166,13 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
         x, axis = np.moveaxis(x, axis, -1), -1
         x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
-    if "labels" not in parameters:
+    if spec.family == "linear":  # the features are the last axis; as many classes as features
+        x = np.moveaxis(x, axis, -1)
+        weight = np.eye(x.shape[-1], dtype=x.dtype)
+        labels = np.arange(x.size // x.shape[-1]).reshape(x.shape[:-1]) % 2
+        loss, grad = fx.linear_cross_entropy_with_grad(x, weight, labels)
+        results = loss, grad.inputs, grad.weight
+    elif "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:
         shape = x.shape
@@ -243,9 +254,9 @@ def support_tables() -> dict[str, str]:
 # ---- the registry --------------------------------------------------------------------
 
 
-def reference(name: str) -> str:
+def reference(name: str, text: str = "") -> str:
     """A link to a public name."""
-    return f"{{py:obj}}`{name} <fastxent.{name}>`"
+    return f"{{py:obj}}`{text or name} <fastxent.{name}>`"
 
 
 def bars(text: str) -> str:

@@ -768,7 +768,7 @@ def finish_rows(
         x, y, None, u, None, w, e, t, losses, total, None, stats, 1.0, None, FINISH, 0,
         num_classes, False,
     )  # fmt: skip
-    _sweep([job], len(y), _LABELS, threads)
+    _run_blocks([job], len(y), _LABELS, threads)
     return total.tolist()
 
 
@@ -784,7 +784,7 @@ def softmax_rows(x: Array, factor: Array, stats: Array) -> None:
         x, elsewhere, None, None, factor, None, 0.0, 0.0, None, None, x, stats, 1.0, None, FINISH,
         0, width, False,
     )  # fmt: skip
-    _sweep([job], rows, max(1, _BLOCK // width), threads)
+    _run_blocks([job], rows, max(1, _BLOCK // width), threads)
 
 
 def add_outer(x: Array, a: Array | None, b: Array | None) -> None:
@@ -798,7 +798,7 @@ def add_outer(x: Array, a: Array | None, b: Array | None) -> None:
         with np.errstate(all="ignore"):
             x[rows] += part
 
-    _threads.run(work, -(-len(x) // step), threads if x.size >= _PARALLEL else 1)
+    _threads.run(work, -(-len(x) // step), threads if x.size >= _choices.PARALLEL else 1)
 
 
 def sum_columns(x: Array) -> Array:
@@ -812,7 +812,7 @@ def sum_columns(x: Array) -> Array:
         with np.errstate(all="ignore"):
             x[:, columns].sum(axis=0, dtype=np.float64, out=sums[columns])
 
-    _threads.run(work, -(-x.shape[1] // step), threads if x.size >= _PARALLEL else 1)
+    _threads.run(work, -(-x.shape[1] // step), threads if x.size >= _choices.PARALLEL else 1)
     return sums
 
 

@@ -32,7 +32,8 @@ FX_INLINE __mmask16 fx_first16(ptrdiff_t n) {
 /* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. */
 FX_INLINE __m512 fx_term16(__m512 d, int far) {
     __m512 n, r = fx_remainder16(far ? fx_clamp16(d) : d, 0, &n);
-    return _mm512_scalef_ps(_mm512_fmadd_ps(fx_slope16(r, 0x1p64f), r, _mm512_set1_ps(0x1p64f)), n);
+    r = _mm512_fmadd_ps(fx_slope16(r, 0x1p64f), r, _mm512_set1_ps(0x1p64f));
+    return _mm512_scalef_ps(r, n);
 }
 
 /* 64 lanes as one double. */
@@ -109,8 +110,10 @@ static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far,
                                  float *next_top) {
     double sum = NAN;
 #define FX_SCAN(kind, far) \
-    (kept ? fx_scan_floats(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, kind, far, 1) \
-          : fx_scan_floats(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, kind, far, 0))
+    (kept ? fx_scan_floats(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, \
+                           kind, far, 1) \
+          : fx_scan_floats(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, \
+                           kind, far, 0))
 #define FX_KIND(kind) \
     if (!*far) sum = FX_SCAN(kind, 0); \
     if (!(sum - sum == 0)) { \

@@ -20,6 +20,8 @@ FUNCTIONS = {
     "sigmoid_cross_entropy": "binary",
     "binary_cross_entropy": "binary",
     "linear_cross_entropy": "linear",
+    "nce_loss": "sampled",
+    "sampled_softmax_loss": "sampled",
 }
 
 

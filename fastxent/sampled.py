@@ -30,7 +30,7 @@ _BLOCK = 1 << 22  # multiplications of a block of rows
 _PARALLEL = 1 << 22  # multiplications from which threads are worth waking
 _PIECES = 16  # sums over blocks of rows, at most
 _TOGETHER = 8  # small products that are summed together
-_NARROW = 512  # columns below which rows are turned for the softmax
+_NARROW = 200  # columns below which rows are turned for the softmax
 
 
 class SampledGradients(NamedTuple):

@@ -40,10 +40,31 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
     return (native, native) if native in (_FLOAT32, _FLOAT64) else None
 
 
+def is_on_gpu(x: Any) -> bool:
+    """Tell whether an object is an array on a GPU."""
+    try:
+        if hasattr(x, "__cuda_array_interface__"):
+            return True
+    except RuntimeError:  # a tensor of PyTorch's that requires a gradient
+        return True
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and int(device()[0]) in (2, 13)  # CUDA's memory, managed memory
+
+
+def _asarray(name: str, a: Any) -> Array:
+    """An array of the host's; what lies on a GPU is not fetched behind the caller's back."""
+    if is_on_gpu(a):
+        raise TypeError(
+            f"{name} must be in the host's memory here, as NumPy arrays are; got a "
+            f"{type(a).__name__} on a GPU"
+        )
+    return np.asarray(a)
+
+
 def logits(name: str, x: Any, raw: bool = False) -> tuple[Array, DType, DType]:
     """The array, the dtype of losses and the dtype of arrays of its shape."""
     if type(x) is not np.ndarray:
-        x = np.asarray(x)
+        x = _asarray(name, x)
     types = _float_types(x.dtype)
     if raw and x.dtype == RAW_BFLOAT16:
         types = _FLOAT32, RAW_BFLOAT16
@@ -92,7 +113,7 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def index_labels(y: Any, x: Array, axis: int, name: str = "logits") -> Array:
     if type(y) is not np.ndarray:
-        y = np.asarray(y)
+        y = _asarray("labels", y)
         if y.size == 0:  # an empty list has no dtype of its own
             y = y.astype(np.intp)
     shape = without(x.shape, axis)
@@ -114,7 +135,7 @@ def not_indices(y: Array, hint: str) -> TypeError:
 
 def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
     if type(q) is not np.ndarray:
-        q = np.asarray(q)
+        q = _asarray("labels", q)
     _real("labels", q)
     if q.shape != x.shape:
         raise ValueError(f"labels must have the shape of {name}, {x.shape}; got {q.shape}")
@@ -135,12 +156,20 @@ def label_error(
     if ignore is not None:
         bad &= y != ignore
     position = np.unravel_index(np.argmax(bad), bad.shape)
+    starts = origin or [0] * len(position)
+    place = tuple(int(k) + start for k, start in zip(position, starts))
+    return label_out_of_range(int(y[position]), place, ignore, num_classes)
+
+
+def label_out_of_range(
+    value: int, place: tuple[int, ...], ignore: int | None, num_classes: int
+) -> IndexError:
+    """What to say about a label that is no class."""
     allowed = f"[0, {num_classes})" + (
         f" or equal ignore_index={ignore}" if ignore is not None else ""
     )
-    starts = origin or [0] * len(position)
-    place = ", ".join(str(int(k) + start) for k, start in zip(position, starts))
-    return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
+    position = ", ".join(map(str, place))
+    return IndexError(f"labels must lie in {allowed}; got {value} at position ({position})")
 
 
 def _real(name: str, a: Array) -> None:
@@ -153,7 +182,7 @@ def broadcast(name: str, a: Any, shape: tuple[int, ...], what: str) -> Array | N
     if a is None:
         return None
     if type(a) is not np.ndarray:
-        a = np.asarray(a)
+        a = _asarray(name, a)
     if name == "where":
         if a.dtype != np.bool_:
             raise TypeError(f"where must be bool; got dtype {a.dtype}")
@@ -179,7 +208,7 @@ def shape_of(name: str, output: str, a: Any) -> tuple[int, ...]:
 def class_weight(w: Any, num_classes: int) -> Array | None:
     if w is None:
         return None
-    w = np.asarray(w)
+    w = _asarray("class_weight", w)
     _real("class_weight", w)
     if w.shape != (num_classes,):
         raise ValueError(
@@ -259,7 +288,7 @@ def steps(logits: Any, targets: Any, weights: Any) -> list[tuple[Any, Any, Any]]
 def upstream(value: Any, shape: tuple[int, ...]) -> Array | None:
     if value is None:
         return None
-    value = np.asarray(value)
+    value = _asarray("upstream", value)
     _real("upstream", value)
     if value.shape != shape:
         raise ValueError(
@@ -324,7 +353,7 @@ def _is_same(a: Array, b: Array) -> bool:
 
 def floating(name: str, x: Any, hint: str = "") -> Array:
     """An array of a float dtype, for functions that do not take integers."""
-    x = np.asarray(x)
+    x = _asarray(name, x)
     types = _float_types(x.dtype)
     if types is None or x.dtype.kind in "biu":
         raise TypeError(
@@ -335,14 +364,14 @@ def floating(name: str, x: Any, hint: str = "") -> Array:
 
 def real(name: str, a: Any) -> Array:
     """An array of real numbers of any dtype."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     _real(name, a)
     return a
 
 
 def same_rank(name: str, a: Any, shape: tuple[int, ...]) -> Array:
     """A weight for `broadcast` that is a scalar or has every axis of the losses."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     if a.ndim not in (0, len(shape)):
         raise ValueError(
             f"{name} must be a scalar or have as many axes as the losses, {len(shape)}, each of "
@@ -445,9 +474,9 @@ def partitions(weight: Any, features: int) -> tuple[list[Array], DType, DType]:
             f"weight must have shape (classes, {features}), or be a list of such arrays, to go "
             f"with inputs of {features} features; got {shapes if split else shapes[0]}"
         )
-    dtypes = sorted({str(a.dtype) for a in arrays})
-    if len(dtypes) > 1:
-        raise TypeError(f"weight must have one dtype in all partitions; got {', '.join(dtypes)}")
+    if any(a.dtype != arrays[0].dtype for a in arrays):
+        dtypes = ", ".join(sorted({str(a.dtype) for a in arrays}))
+        raise TypeError(f"weight must have one dtype in all partitions; got {dtypes}")
     if not sum(map(len, arrays)):
         raise ValueError(f"weight must have at least one class; got shape {shapes[0]}")
     return arrays, parts[0][1], parts[0][2]
@@ -620,10 +649,10 @@ def linear(inputs: Any, weight: Any, bias: Any) -> tuple[Any, Array, Array | Non
                 f"(see its method tocsr); got {type(inputs).__name__} of shape {inputs.shape}"
             )
     else:
-        inputs = np.asarray(inputs)
-    named = {"inputs": inputs, "weight": np.asarray(weight)}
+        inputs = _asarray("inputs", inputs)
+    named = {"inputs": inputs, "weight": _asarray("weight", weight)}
     if bias is not None:
-        named["bias"] = np.asarray(bias)
+        named["bias"] = _asarray("bias", bias)
     for name, a in named.items():
         if _float_types(a.dtype) is None:
             raise TypeError(

@@ -97,7 +97,7 @@ def test_imports_go_down(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_of_others(path):
     """The standard library and NumPy; an optional dependency only in its own backend."""
-    own = {"_numba": {"numba", "llvmlite"}, "_cuda": {"numba"}, "compat": set()}.get(
+    own = {"_numba": {"numba", "llvmlite"}, "_cuda": {"numba", "llvmlite"}, "compat": set()}.get(
         _part(path), set()
     )
     for module in _imports(path):

@@ -12,6 +12,8 @@ one thread for all (``taskset``, ``OMP_NUM_THREADS=1``) gives ratios that can be
 """
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import statistics
 import time
@@ -24,6 +26,8 @@ import numpy as np
 import fastxent as fx
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+M_MMAP_THRESHOLD = -3
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -158,6 +162,8 @@ def main() -> None:
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--alone", action="store_true", help="ours, not even the products")
     options = parser.parse_args()
+    with contextlib.suppress(AttributeError, OSError):  # glibc: freed arrays are given back
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     n, d, c = options.shape
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, d), dtype=np.float32)

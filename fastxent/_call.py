@@ -874,12 +874,12 @@ def _run_entries(
     return total.tolist()
 
 
-def entry_rows(x: Array, z: Array, g: Any, losses: Array, emit: bool) -> None:
+def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array, emit: bool) -> None:
     """Sigmoid cross entropy of a block, on this thread; with ``emit`` the gradient over ``x``."""
     chosen, _ = _here()
     for fx, fz, fg, flosses in _flat([x, z, g, losses]):
         job = chosen.kernels.elements(
-            fx, fz, None, fg, None, 0.0, "logits", flosses, None, fx if emit else None, 1.0, False
+            fx, fz, None, fg, None, 0.0, "logits", flosses, None, fx if emit else None, scale, False
         )
         job(0, fx.size, 0)
 

@@ -474,9 +474,9 @@ def partitions(weight: Any, features: int) -> tuple[list[Array], DType, DType]:
             f"weight must have shape (classes, {features}), or be a list of such arrays, to go "
             f"with inputs of {features} features; got {shapes if split else shapes[0]}"
         )
-    dtypes = sorted({str(a.dtype) for a in arrays})
-    if len(dtypes) > 1:
-        raise TypeError(f"weight must have one dtype in all partitions; got {', '.join(dtypes)}")
+    if any(a.dtype != arrays[0].dtype for a in arrays):
+        dtypes = ", ".join(sorted({str(a.dtype) for a in arrays}))
+        raise TypeError(f"weight must have one dtype in all partitions; got {dtypes}")
     if not sum(map(len, arrays)):
         raise ValueError(f"weight must have at least one class; got shape {shapes[0]}")
     return arrays, parts[0][1], parts[0][2]

@@ -1,6 +1,7 @@
 """Losses over a few sampled classes in place of all, and their gradients."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ _BLOCK = 1 << 22  # multiplications of a block of rows
 _PARALLEL = 1 << 22  # multiplications from which threads are worth waking
 _PIECES = 16  # sums over blocks of rows, at most
 _TOGETHER = 8  # small products that are summed together
+_NARROW = 200  # columns below which rows are turned for the softmax
 
 
 class SampledGradients(NamedTuple):
@@ -560,7 +562,7 @@ def scatter_add(target: Any, ids: Any, values: Any) -> None:
 
 def _starts(parts: Any) -> list[int]:
     """Where each partition begins, and the last ends."""
-    return [0, *np.cumsum([len(part) for part in parts]).tolist()]
+    return [0, *accumulate(map(len, parts))]
 
 
 def _gather(parts: list[Array], ids: Array, out: Array) -> Array:
@@ -635,10 +637,11 @@ def _loss(
     total, count = _call.weights(u, size)
     denominator = _call._denominator(reduction, total, size, count)
     scale = 1.0 / denominator if denominator else 0.0
-    factor = None  # of each row's gradient
-    if with_grad and not (u is None and g is None and scale == 1.0):
+    factor = None  # of each row's gradient, beside the one for all of them
+    if with_grad and not (u is None and g is None):
         us, gs = (np.ones(size) if a is None else a.astype(np.float64) for a in (u, g))
         factor = _call._factor(scale, us, gs)[rows]
+        scale = 1.0
 
     x = np.ascontiguousarray(x[rows], dtype)
     ids = np.concatenate([y.ravel(), s])
@@ -648,7 +651,7 @@ def _loss(
     shift = shift.astype(dtype)
     hits = accidental_hits(y, s) if remove_accidental_hits else None
     loss = _choose if softmax else _tell
-    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, with_grad)
+    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, scale, with_grad)
     if u is not None:
         losses *= u[rows]
     if none:
@@ -682,6 +685,7 @@ def _blocks(
     shift: Array,
     hits: tuple[Array, Array] | None,
     factor: Array | None,
+    scale: float,
     with_grad: bool,
 ) -> tuple[Array, ...]:
     """Losses of the rows, and with gradients those of inputs, of class vectors and of logits.
@@ -718,7 +722,7 @@ def _blocks(
             # Costs nothing, and its gradient is 0.
             others[hits[0][found] - here.start, hits[1][found]] = -np.inf
         by = None if factor is None else factor[here]
-        losses[here] = loss(logits, num_true, with_grad, by)
+        losses[here] = loss(logits, num_true, with_grad, by, scale)
         if not with_grad:
             return
         # The gradient has taken the place of the logits.
@@ -768,27 +772,38 @@ def _targets(logits: Array, num_true: int) -> Array:
     return np.broadcast_to(one, logits.shape)
 
 
-def _tell(logits: Array, num_true: int, with_grad: bool, factor: Array | None) -> Array:
+def _tell(
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
+) -> Array:
     """NCE: the loss of each row; the gradient takes the place of the logits."""
     upstream = None if factor is None else np.broadcast_to(factor[:, None], logits.shape)
     losses = np.empty_like(logits)
     if logits.size:
-        _call.entry_rows(logits, _targets(logits, num_true), upstream, losses, with_grad)
+        _call.entry_rows(logits, _targets(logits, num_true), upstream, scale, losses, with_grad)
     return np.einsum("ij->i", losses, dtype=np.float64)  # two thirds of the time of sum()
 
 
-def _choose(logits: Array, num_true: int, with_grad: bool, factor: Array | None) -> Array:
+def _choose(
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
+) -> Array:
     """Sampled softmax: the loss of each row; the gradient takes the place of the logits."""
     if num_true == 1:
         losses = np.empty(len(logits), logits.dtype)
         zeros = np.zeros(len(logits), np.intp)  # the label's column
-        _call.index_rows(logits, zeros, None, factor, None, 0.0, 0.0, 1.0, losses, with_grad)
+        # Of few columns the kernel takes many rows at a time, if they lie beside each other:
+        # 55 in place of 205 microseconds for 512 rows of 65.
+        x = np.asfortranarray(logits) if logits.shape[1] < _NARROW else logits
+        _call.index_rows(x, zeros, None, factor, None, 0.0, 0.0, scale, losses, with_grad)
+        if with_grad and x is not logits:
+            logits[...] = x
         return losses
+    by = factor if scale == 1.0 else np.full(len(logits), scale)
     result = _call.loss(
         False, logits, _targets(logits, num_true), -1, None, None, None, 0.0, 0.0, None, "none",
-        None, with_grad, factor, logits if with_grad else None,
+        None, with_grad, by, logits if with_grad else None,
     )  # fmt: skip
-    return result[0] if with_grad else result
+    value: Array = result[0] if with_grad else result
+    return value
 
 
 # ---- products ------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def scores_argument(name):
 
 def indexed(name):
     """Do its labels pick a class each."""
-    return SPECS[name].family in ("index", "picked")
+    return SPECS[name].family in ("index", "picked", "linear")
 
 
 def only(name, **options):

@@ -65,6 +65,15 @@ cdef extern from "_elements.h" nogil:
     double INFINITY
     double NAN
 
+cdef extern from "_tiles.h" nogil:
+    bint HAS_ADD_EXP_TILE
+    void add_exp_tile(const float*, Py_ssize_t, const float*, const float*, float*, float*, float*,
+                      float*)
+    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*)
+    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+    void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
+    void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
 
@@ -466,102 +475,159 @@ cdef inline double rounding_of_one_plus(double s) noexcept nogil:
     return (1.0 - (total - b)) + (s - b)
 
 
-cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
-                   Coef* coef) noexcept nogil:
-    """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers.
+cdef struct Lanes:          # rows side by side: what Row and Coef are, a column for each number
+    double m[TILE]
+    double rest[TILE]
+    double weight[TILE]
+    double gap[TILE]
+    double nonzero[TILE]
+    double share[TILE]
+    double share_error[TILE]
+    double u[TILE]
+    double absent[TILE]
+    double masked[TILE]
+    double r[TILE]          # log1p(rest)
+    double d[TILE]          # m - x of the label; infinite where it is masked
+    double wy[TILE]         # the label's class weight
+    double top[TILE]
+    double shift[TILE]
+    double g[TILE]          # before: scale and upstream gradient; after: times u
+    double a[TILE]
+    double tail[TILE]
+    double entry[TILE]
+    double zero[TILE]
+    double loss[TILE]
+    int64_t label[TILE]
+
+
+cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, bint slopes,
+                        double e, double z) noexcept nogil:
+    """Loss of a row from its statistics and, with slopes, the gradient's numbers.
 
     With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
-    nothing cancels.  1 - p of the label is the sum of the others.
+    nothing cancels.  1 - p of the label is the sum of the others.  There is no branch, so
+    that rows side by side are settled in vectors.
     """
-    cdef double lse = row.m + r
-    cdef double loss = 0, hard = 0, wy = 1, d = 0, p, other, a, g, error = 0
-    cdef Py_ssize_t y
-    cdef bint allowed = True
-    cdef bint broken = not row.masked and (row.m == INFINITY or row.m == -INFINITY)
-    cdef bint smooth = row.nonzero > 0
-    coef.m = 0 if row.m == -INFINITY else row.m
-    coef.g = 1
-    coef.tail = 0
-    coef.label = -1
-    coef.entry = 0
-    coef.shift = r
-    coef.zero = False
+    cdef double m = s.m[j], rest = s.rest[j], r = s.r[j], g = s.g[j]
+    cdef double lse = m + r, whole = 1.0 + rest
+    cdef double hard = 0, loss = 0, error = 0, a, b, p, other, inverse, tail
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    cdef bint smooth = s.nonzero[j] > 0
+    cdef bint absent
+    if index:
+        hard = (1.0 - e) * s.wy[j]
+        a = hard
+        loss = <double>0.0 if hard == 0 else hard * (s.d[j] + r)
+        if coefficients:
+            product(1.0 - e, s.wy[j], &error)
+            error += ((1.0 - (1.0 - e)) - e) * s.wy[j]
+            p = s.share[j] * (s.weight[j] * r + s.gap[j])
+            loss += p if smooth else <double>0.0
+            add_exactly(&a, &error, product(s.share[j], s.weight[j], &error))
+            error += s.share_error[j] * s.weight[j]
+    else:
+        a = s.weight[j]
+        p = s.weight[j] * r + s.gap[j]
+        loss = p if smooth else <double>0.0
+    absent = (s.absent[j] != 0) | ((hard == 0) & (not smooth) & (z == 0))
+    if z != 0:
+        loss += z * lse * lse
+    loss = NAN if broken else loss
+    loss = INFINITY if s.masked[j] != 0 else loss
+    s.loss[j] = <double>0.0 if absent else s.u[j] * loss
+    if not slopes:
+        return
 
-    if t.op == LOGSUMEXP:
-        return lse
-    if t.op == SOFTMAX or t.op == LOG_SOFTMAX:
-        coef.zero = row.masked
-        coef.a = 1.0 / (1.0 + row.rest)
-        if broken:
-            coef.a = NAN
-            coef.shift = NAN
-        return 0
+    s.zero[j] = <double>1.0 if absent | (s.masked[j] != 0) | (g == 0) else <double>0.0
+    g *= s.u[j]
+    if z != 0:
+        add_exactly(&a, &error, 2.0 * z * lse)
+    a = NAN if broken else a
+    b = a / whole
+    s.top[j] = <double>0.0 if m == -INFINITY else m
+    s.g[j] = g
+    s.a[j] = b
+    s.tail[j] = 0
+    if coefficients:
+        # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
+        tail = fma(-b, whole, a) + error
+        tail -= b * rounding_of_one_plus(rest)
+        s.tail[j] = tail / whole
+    if index:
+        inverse = 1.0 / whole
+        p = exp64(-s.d[j])
+        other = rest if s.d[j] == 0 else whole - p
+        # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
+        p = (a - hard) * (p * inverse) - hard * (other * inverse)
+        s.entry[j] = g * (p - s.share[j] * s.wy[j] if coefficients else p)
 
-    coef.zero = True
-    coef.a = 0
+
+cdef inline void settle_normaliser(Lanes* s, Py_ssize_t j) noexcept nogil:
+    """logsumexp, and what softmax and log_softmax subtract or multiply by."""
+    cdef double m = s.m[j]
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    s.loss[j] = m + s.r[j]
+    s.top[j] = <double>0.0 if m == -INFINITY else m
+    s.zero[j] = s.masked[j]
+    s.g[j] = 1
+    s.tail[j] = 0
+    s.a[j] = NAN if broken else 1.0 / (1.0 + s.rest[j])
+    s.shift[j] = NAN if broken else s.r[j]
+
+
+cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
+                   Coef* coef) noexcept nogil:
+    """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers."""
+    cdef Lanes s
+    cdef Py_ssize_t y = -1
+    cdef bint loss = t.op == INDEX or t.op == DENSE
+    s.m[0] = row.m
+    s.rest[0] = row.rest
+    s.weight[0] = row.weight
+    s.gap[0] = row.gap
+    s.nonzero[0] = row.nonzero
+    s.share[0] = row.share
+    s.share_error[0] = row.share_error
+    s.u[0] = row.u
+    s.absent[0] = row.absent
+    s.masked[0] = row.masked
+    s.r[0] = r
+    s.d[0] = 0
+    s.wy[0] = 1
+    s.entry[0] = 0
+    s.shift[0] = r
+    s.g[0] = t.scale
     if row.absent:
+        coef.zero = True
+        coef.label = -1
         return 0
     if t.op == INDEX:
         y = <Py_ssize_t>element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
         if t.w.data != NULL:
-            wy = element_get(t.w.data + y * t.w.classes, t.w.kind)
-        hard = product(1.0 - t.e, wy, &error)
-        error += ((1.0 - (1.0 - t.e)) - t.e) * wy
-        if hard == 0 and not smooth and t.t == 0:
-            return 0
-        if t.mask.data != NULL:
-            allowed = (t.mask.data + o * t.mask.outer + i * t.mask.inner
-                       + y * t.mask.classes)[0] != 0
-        d = INFINITY
-        if allowed:
-            d = row.m - element_get(
+            s.wy[0] = element_get(t.w.data + y * t.w.classes, t.w.kind)
+        if t.mask.data != NULL and (t.mask.data + o * t.mask.outer + i * t.mask.inner
+                                    + y * t.mask.classes)[0] == 0:
+            s.d[0] = INFINITY
+            y = -1
+        else:
+            s.d[0] = row.m - element_get(
                 t.x.data + o * t.x.outer + y * t.x.classes + i * t.x.inner, t.x.kind)
-        if hard != 0:
-            loss += hard * (d + r)
-        if smooth:
-            loss += row.share * (row.weight * r + row.gap)
-        a = hard
-        add_exactly(&a, &error, product(row.share, row.weight, &error))
-        error += row.share_error * row.weight
-    else:
-        if not smooth and t.t == 0:
-            return 0
-        if smooth:
-            loss += row.weight * r + row.gap
-        a = row.weight
-    if t.t != 0:
-        loss += t.t * lse * lse
-    if row.masked:
-        return row.u * INFINITY
-    if broken:
-        loss = NAN
-
-    # The gradient's scale: sample weight, upstream gradient, reduction.
-    g = t.scale
     if t.g.data != NULL:
-        g *= at(&t.g, o, i)
-    if g == 0 or t.grad.data == NULL:
-        return row.u * loss
-    g *= row.u
-    coef.zero = False
-    if t.t != 0:
-        add_exactly(&a, &error, 2.0 * t.t * lse)
-    if broken:
-        a = NAN
-    coef.g = g
-    coef.a = a / (1.0 + row.rest)
-    if has_coefficients(t):
-        # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
-        coef.tail = fma(-coef.a, 1.0 + row.rest, a) + error
-        coef.tail -= coef.a * rounding_of_one_plus(row.rest)
-        coef.tail /= 1.0 + row.rest
-    if t.op == INDEX and allowed:
-        p = exp64(-d) / (1.0 + row.rest)
-        other = row.rest if d == 0 else 1.0 + row.rest - exp64(-d)
-        # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
-        coef.entry = g * ((a - hard) * p - row.share * wy - hard * other / (1.0 + row.rest))
-        coef.label = y
-    return row.u * loss
+        s.g[0] *= at(&t.g, o, i)
+    if loss:
+        settle(&s, 0, t.op == INDEX, has_coefficients(t), t.grad.data != NULL, t.e, t.t)
+    else:
+        settle_normaliser(&s, 0)
+    if t.grad.data != NULL:
+        coef.m = s.top[0]
+        coef.shift = s.shift[0]
+        coef.g = s.g[0]
+        coef.a = s.a[0]
+        coef.tail = s.tail[0]
+        coef.entry = s.entry[0]
+        coef.zero = s.zero[0] != 0
+        coef.label = -1 if coef.zero else y
+    return s.loss[0] if loss or t.op == LOGSUMEXP else 0
 
 
 # ---------------------------------------------------------------- the two shapes
@@ -582,7 +648,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
-            and most * width <= size):
+            and most * (width + (width + DEPTH - 1) // DEPTH if t.tiled else width) <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:
         total = run_long_rows(t, first, stop, kept, unused)
@@ -592,7 +658,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
         if t.tiled:
             if t.num_inner > 1:
                 count = min(count, t.num_inner - row % t.num_inner)
-            total += run_tile(t, row // t.num_inner, row % t.num_inner, count, unused)
+            total += run_tile(t, row // t.num_inner, row % t.num_inner, count, kept, unused)
         else:
             total += run_rows(t, row, count, kept, unused)
         row += count

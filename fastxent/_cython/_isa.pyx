@@ -90,6 +90,7 @@ cdef enum:
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
+    SOON = 12           # classes from one that is read to what is fetched meanwhile
     SMALL = 32          # up to this many contiguous classes go by tiles
 
 cdef enum Op:
@@ -280,18 +281,24 @@ cdef inline double exp64(double x) noexcept nogil:
     return exponential(x, False)
 
 
-cdef inline double log_sum(double u, double c) noexcept nogil:
-    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp.
-
-    u = 2^k (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; c is given back as c / u.
-    log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series, with f - f^2/2 split off so
-    that small f keep every digit.
-    """
+cdef inline double mantissa(double u, double* k) noexcept nogil:
+    """f with u = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
     # Adding the distance from sqrt(1/2) to 1 in the exponent's units picks k.
     cdef int64_t b = bits_of_double(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL)
     # k becomes a double through the mantissa of 2^52: AVX2 cannot convert 64-bit integers.
-    cdef double k = double_of_bits((b >> 52) | 0x4330000000000000LL) - (4503599627370496.0 + 1023.0)
-    cdef double f = double_of_bits((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0
+    k[0] = double_of_bits((b >> 52) | 0x4330000000000000LL) - (4503599627370496.0 + 1023.0)
+    return double_of_bits((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0
+
+
+cdef inline double log_sum(double u, double c) noexcept nogil:
+    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp.
+
+    u = 2^k (1 + f); c is given back as c / u.
+    log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series, with f - f^2/2 split off so
+    that small f keep every digit.
+    """
+    cdef double k = 0
+    cdef double f = mantissa(u, &k)
     cdef double z = f / (2.0 + f)
     cdef double w = z * z
     cdef double h = 0.5 * f * f
@@ -314,6 +321,25 @@ cdef inline double log1p64(double s) noexcept nogil:
     """log(1 + s) for s >= 0; what rounding 1 + s leaves is given back."""
     cdef double u = 1.0 + s
     return log_sum(u, s - (u - 1.0))
+
+
+cdef inline double log1p_for(double s, real unused) noexcept nogil:
+    """log(1 + s) for s >= 0; for floats to 1e-9 of it, and without a division."""
+    cdef double k = 0, u = 1.0 + s, f, p
+    if real is double:
+        return log_sum(u, s - (u - 1.0))
+    f = mantissa(u, &k)
+    p = 0.0691536806881
+    p = p * f - 0.1178980769569
+    p = p * f + 0.1187297629345
+    p = p * f - 0.1238434847014
+    p = p * f + 0.1421865809021
+    p = p * f - 0.1666925081615
+    p = p * f + 0.2000222661400
+    p = p * f - 0.2499998659983
+    p = p * f + 0.3333331043986
+    # What rounding 1 + s leaves matters only where u is about 1.
+    return k * 0.6931471805599453 + (f - f * f * (0.5 - f * p) + (s - (u - 1.0)))
 
 
 cdef inline double product(double a, double b, double* error) noexcept nogil:
@@ -500,52 +526,58 @@ cdef struct Lanes:          # rows side by side: what Row and Coef are, a column
     int64_t label[TILE]
 
 
-cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, bint slopes,
-                        double e, double z) noexcept nogil:
-    """Loss of a row from its statistics and, with slopes, the gradient's numbers.
+cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, double e,
+                        double z) noexcept nogil:
+    """Loss of a row from its statistics.
 
     With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
-    nothing cancels.  1 - p of the label is the sum of the others.  There is no branch, so
-    that rows side by side are settled in vectors.
+    nothing cancels.  There is no branch, so that rows side by side are settled in vectors.
     """
-    cdef double m = s.m[j], rest = s.rest[j], r = s.r[j], g = s.g[j]
-    cdef double lse = m + r, whole = 1.0 + rest
-    cdef double hard = 0, loss = 0, error = 0, a, b, p, other, inverse, tail
+    cdef double m = s.m[j], r = s.r[j], lse = m + r
+    cdef double hard = (1.0 - e) * s.wy[j] if index else <double>0.0, loss = 0, soft
     cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
-    cdef bint smooth = s.nonzero[j] > 0
-    cdef bint absent
     if index:
-        hard = (1.0 - e) * s.wy[j]
-        a = hard
         loss = <double>0.0 if hard == 0 else hard * (s.d[j] + r)
-        if coefficients:
-            product(1.0 - e, s.wy[j], &error)
-            error += ((1.0 - (1.0 - e)) - e) * s.wy[j]
-            p = s.share[j] * (s.weight[j] * r + s.gap[j])
-            loss += p if smooth else <double>0.0
-            add_exactly(&a, &error, product(s.share[j], s.weight[j], &error))
-            error += s.share_error[j] * s.weight[j]
-    else:
-        a = s.weight[j]
-        p = s.weight[j] * r + s.gap[j]
-        loss = p if smooth else <double>0.0
-    absent = (s.absent[j] != 0) | ((hard == 0) & (not smooth) & (z == 0))
+    if coefficients:
+        soft = s.weight[j] * r + s.gap[j]
+        if index:
+            soft *= s.share[j]
+        loss += soft if s.nonzero[j] > 0 else <double>0.0
+        hard = hard if s.nonzero[j] <= 0 else <double>1.0
     if z != 0:
         loss += z * lse * lse
+        hard = 1
     loss = NAN if broken else loss
     loss = INFINITY if s.masked[j] != 0 else loss
-    s.loss[j] = <double>0.0 if absent else s.u[j] * loss
-    if not slopes:
-        return
+    # Without any coefficient a row is absent too.
+    s.absent[j] = <double>1.0 if hard == 0 else s.absent[j]
+    s.loss[j] = <double>0.0 if s.absent[j] != 0 else s.u[j] * loss
 
-    s.zero[j] = <double>1.0 if absent | (s.masked[j] != 0) | (g == 0) else <double>0.0
-    g *= s.u[j]
-    if z != 0:
-        add_exactly(&a, &error, 2.0 * z * lse)
-    a = NAN if broken else a
-    b = a / whole
+
+cdef inline void settle_slope(Lanes* s, Py_ssize_t j, bint index, bint coefficients, bint single,
+                              double e, double z) noexcept nogil:
+    """The numbers of a row's gradient, after settle.  1 - p of the label is the sum of the others."""
+    cdef double m = s.m[j], rest = s.rest[j], whole = 1.0 + rest, g = s.g[j]
+    cdef double hard = (1.0 - e) * s.wy[j] if index else <double>0.0
+    cdef double a = hard, error = 0, b, p, other, inverse, tail, zero = s.absent[j]
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    zero = <double>1.0 if s.masked[j] != 0 else zero
+    s.zero[j] = <double>1.0 if g == 0 else zero
     s.top[j] = <double>0.0 if m == -INFINITY else m
+    g *= s.u[j]
     s.g[j] = g
+    if index and coefficients:
+        product(1.0 - e, s.wy[j], &error)
+        error += ((1.0 - (1.0 - e)) - e) * s.wy[j]
+        add_exactly(&a, &error, product(s.share[j], s.weight[j], &error))
+        error += s.share_error[j] * s.weight[j]
+    elif not index:
+        a = s.weight[j]
+    if z != 0:
+        add_exactly(&a, &error, 2.0 * z * (m + s.r[j]))
+    a = NAN if broken else a
+    inverse = 1.0 / whole
+    b = a * inverse if single and not coefficients else a / whole
     s.a[j] = b
     s.tail[j] = 0
     if coefficients:
@@ -554,12 +586,13 @@ cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, b
         tail -= b * rounding_of_one_plus(rest)
         s.tail[j] = tail / whole
     if index:
-        inverse = 1.0 / whole
         p = exp64(-s.d[j])
         other = rest if s.d[j] == 0 else whole - p
         # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
         p = (a - hard) * (p * inverse) - hard * (other * inverse)
-        s.entry[j] = g * (p - s.share[j] * s.wy[j] if coefficients else p)
+        if coefficients:
+            p -= s.share[j] * s.wy[j]
+        s.entry[j] = g * p
 
 
 cdef inline void settle_normaliser(Lanes* s, Py_ssize_t j) noexcept nogil:
@@ -615,7 +648,9 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
     if t.g.data != NULL:
         s.g[0] *= at(&t.g, o, i)
     if loss:
-        settle(&s, 0, t.op == INDEX, has_coefficients(t), t.grad.data != NULL, t.e, t.t)
+        settle(&s, 0, t.op == INDEX, has_coefficients(t), t.e, t.t)
+        if t.grad.data != NULL:
+            settle_slope(&s, 0, t.op == INDEX, has_coefficients(t), False, t.e, t.t)
     else:
         settle_normaliser(&s, 0)
     if t.grad.data != NULL:
@@ -848,23 +883,35 @@ def rows_dense(x, q, mask, u, g, w, double e, double t, loss, total, grad, stats
 
 
 cdef bint labels_pass(Task* t, double* weight, Py_ssize_t* nonzero) noexcept nogil:
-    cdef Py_ssize_t o, i, n = 0
-    cdef int64_t y
-    cdef double u, s = 0
+    cdef int64_t y[TILE]
+    cdef double u[TILE]
+    cdef Py_ssize_t o, b, i, j, rows, count, n = 0
+    cdef double s = 0
     cdef bint good = True
-    for o in range(t.num_outer):
-        for i in range(t.num_inner):
-            y = element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
-            if t.has_ignore and y == t.ignore:
-                continue
-            u = at(&t.u, o, i) if t.u.data != NULL else 1.0
-            if u == 0:
-                continue
-            if y < 0 or y >= t.num_classes:
-                good = False
-                continue
-            n += 1
-            s += u * element_get(t.w.data + y * t.w.classes, t.w.kind) if t.w.data != NULL else u
+    # As in a tile: along the inner axis, or along the outer one if there is no inner.
+    rows = t.num_outer if t.num_inner == 1 else t.num_inner
+    for j in range(TILE):
+        u[j] = 1
+    for o in range(1 if t.num_inner == 1 else t.num_outer):
+        for b in range((rows + TILE - 1) // TILE):
+            i = b * TILE
+            count = min(<Py_ssize_t>TILE, rows - i)
+            load_labels(t.y.data + o * t.y.outer + i * pitch(t, &t.y), t.y.kind, pitch(t, &t.y),
+                        count, &y[0])
+            if t.u.data != NULL:
+                load_column(t, &t.u, i if t.num_inner == 1 else o,
+                            0 if t.num_inner == 1 else i, count, &u[0])
+            for j in range(count):
+                if (t.has_ignore and y[j] == t.ignore) or u[j] == 0:
+                    continue
+                if y[j] < 0 or y[j] >= t.num_classes:
+                    good = False
+                    continue
+                n += 1
+                if t.w.data != NULL:
+                    s += u[j] * element_get(t.w.data + y[j] * t.w.classes, t.w.kind)
+                else:
+                    s += u[j]
     weight[0] = s
     nonzero[0] = n
     return good
@@ -894,17 +941,20 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     cdef Task* t = &job.task
     cdef Py_buffer* b
     cdef double weight = 0
-    cdef Py_ssize_t nonzero = 0, n
+    cdef Py_ssize_t nonzero = 0, n, k
     cdef bint good
     job.bind(&t.y, y, False)
     b = &job.buffers[0]
     t.num_outer = b.shape[0]
     t.num_inner = b.shape[1] if b.ndim == 2 else 1
     n = t.num_outer * t.num_inner
-    if (u is None and w is None and ignore is None and b.ndim == 1
-            and b.strides[0] == b.itemsize and t.y.kind in (KIND_I64, KIND_I32)):
+    if (u is None and w is None and ignore is None and t.y.kind in (KIND_I64, KIND_I32)
+            and b.strides[b.ndim - 1] == b.itemsize):
+        good = True
         with nogil:
-            good = labels_plain(t.y.data, t.y.kind, n, num_classes)
+            for k in range(1 if b.ndim == 1 else t.num_outer):
+                good &= labels_plain(t.y.data + k * t.y.outer, t.y.kind,
+                                     n if b.ndim == 1 else t.num_inner, num_classes)
         return good, <double>n, n
     job.bind(&t.u, u, False)
     job.bind(&t.w, w, False)

@@ -11,7 +11,8 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
     cdef real lines[BLOCK]
     cdef real* q
     cdef const char* p = v.data + o * v.outer + i * v.inner + c * v.classes
-    cdef Py_ssize_t j, k, across = pitch(t, v)
+    cdef const char* fetch
+    cdef Py_ssize_t j, k, ahead, across = pitch(t, v)
     if count < TILE:
         for j in range(depth * TILE):
             buf[j] = 0
@@ -31,7 +32,13 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
             doubles_to_lanes(p, across, count, depth, buf)
         return
     for k in range(depth):
+        # Too many streams for the processor to see: fetch a few classes ahead, then the next rows.
+        ahead = c + k + SOON - t.end
         q = load(v.kind, p + k * v.classes, across, count, buf + k * TILE)
+        fetch = p + (k + SOON) * v.classes if ahead < 0 else (
+            p + (ahead + t.begin - c) * v.classes + TILE * across)
+        for j in range(0, TILE * across, 64):
+            prefetch(fetch + j)
         if q != buf + k * TILE:
             if count == TILE:
                 memcpy(buf + k * TILE, q, TILE * sizeof(real))
@@ -392,8 +399,11 @@ cdef void open_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count,
 
 
 cdef void find_labels(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes* s,
-                      real unused) noexcept nogil:
-    """Distance and weight of the labels; no label where its row is absent or it is masked."""
+                      const real* x) noexcept nogil:
+    """Distance and weight of the labels; no label where its row is absent or it is masked.
+
+    x is the tile if all classes are in it: in memory they may be far apart.
+    """
     cdef const char* p = t.x.data + o * t.x.outer + i * t.x.inner
     cdef const char* q
     cdef Py_ssize_t j, across = pitch(t, &t.x)
@@ -405,7 +415,10 @@ cdef void find_labels(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lan
         for j in range(count):
             if s.label[j] >= 0:
                 s.wy[j] = element_get(t.w.data + s.label[j] * t.w.classes, t.w.kind)
-    if t.x.kind == native_kind(unused):
+    if t.phase == ALL and t.num_classes <= DEPTH:
+        for j in range(count):
+            s.d[j] = x[max(<int64_t>0, s.label[j]) * TILE + j]
+    elif t.x.kind == native_kind(x[0]):
         for j in range(count):
             s.d[j] = (<const real*>(p + j * across + max(<int64_t>0, s.label[j]) * t.x.classes))[0]
     else:
@@ -423,20 +436,20 @@ cdef void find_labels(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lan
 
 
 cdef void finish_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes* s,
-                      real unused) noexcept nogil:
+                      const real* x) noexcept nogil:
     cdef Py_ssize_t j
     cdef double e = t.e, z = t.t, scale = t.scale
-    cdef bint slopes = t.grad.data != NULL
+    cdef bint slopes = t.grad.data != NULL, single = sizeof(real) == 4
     for j in range(TILE):
         s.rest[j] = <double>0.0 if j >= count else s.rest[j]
     for j in range(TILE):
-        s.r[j] = log1p64(s.rest[j])
+        s.r[j] = log1p_for(s.rest[j], x[0])
     if t.op != INDEX and t.op != DENSE:
         for j in range(TILE):
             settle_normaliser(s, j)
         return
     if t.op == INDEX:
-        find_labels(t, o, i, count, s, unused)
+        find_labels(t, o, i, count, s, x)
     for j in range(TILE):
         s.g[j] = 1
     if t.g.data != NULL:
@@ -445,25 +458,23 @@ cdef void finish_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lan
         s.g[j] *= scale
     # One loop for each case, all of them in vectors.
     if t.op == DENSE:
-        if slopes:
-            for j in range(TILE):
-                settle(s, j, False, True, True, e, z)
-        else:
-            for j in range(TILE):
-                settle(s, j, False, True, False, e, z)
-    elif e != 0:
-        if slopes:
-            for j in range(TILE):
-                settle(s, j, True, True, True, e, z)
-        else:
-            for j in range(TILE):
-                settle(s, j, True, True, False, e, z)
-    elif slopes:
         for j in range(TILE):
-            settle(s, j, True, False, True, 0.0, z)
+            settle(s, j, False, True, e, z)
+        if slopes:
+            for j in range(TILE):
+                settle_slope(s, j, False, True, single, e, z)
+    elif e != 0:
+        for j in range(TILE):
+            settle(s, j, True, True, e, z)
+        if slopes:
+            for j in range(TILE):
+                settle_slope(s, j, True, True, single, e, z)
     else:
         for j in range(TILE):
-            settle(s, j, True, False, False, 0.0, z)
+            settle(s, j, True, False, 0, z)
+        if slopes:
+            for j in range(TILE):
+                settle_slope(s, j, True, False, single, 0, z)
 
 
 cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real* kept,
@@ -476,8 +487,9 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
     cdef Py_ssize_t j, di = t.num_inner == 1
     cdef char* to = t.stats.data + o * t.stats.outer + i * t.stats.inner
     cdef Py_ssize_t across = pitch(t, &t.stats)
-    for j in range(BLOCK):
-        allowed[j] = 1
+    if t.mask.data == NULL:
+        for j in range(BLOCK):
+            allowed[j] = 1
     open_tile(t, o, i, count, &s)
     if t.phase == FINISH:
         for j in range(TILE):
@@ -502,7 +514,7 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
                 p[4] = s.nonzero[j]
     if t.phase == SCAN:
         return 0
-    finish_tile(t, o, i, count, &s, unused)
+    finish_tile(t, o, i, count, &s, &x[0])
     if t.loss.data != NULL:
         to = t.loss.data + o * t.loss.outer + i * t.loss.inner
         if t.loss.kind == KIND_F32:

@@ -22,25 +22,23 @@ Contenders that are not installed are left out, and named.
 """
 
 import argparse
-import contextlib
-import ctypes
+import datetime
 import functools
 import importlib
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import contenders
 from benchmarks.contenders import PEERS, Job, ours
+from benchmarks.limits import Entry, limit_entries, streamed
 
 # ------------------------------------------------------------------------------------
 # The table as data.  A later loss adds its rows and targets here, and itself and what its
@@ -62,6 +60,7 @@ class Row(NamedTuple):
 
 
 SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
+SIGMOID = "sigmoid_cross_entropy"
 
 ROWS = (
     Row("sparse 1024x30522 forward", SPARSE, (1024, 30522)),
@@ -74,6 +73,8 @@ ROWS = (
     Row("sparse 65536x10 gradient", SPARSE, (65536, 10), grad=True, bound="copy"),
     Row("dense 4096x1000 forward", DENSE, (4096, 1000)),
     Row("dense 4096x1000 gradient", DENSE, (4096, 1000), grad=True, bound="copy"),
+    Row("sigmoid 4096x1000 forward", SIGMOID, (4096, 1000)),
+    Row("sigmoid 4096x1000 gradient", SIGMOID, (4096, 1000), grad=True, bound="copy"),
     Row("axis1 4x21x256x256 forward", SPARSE, (4, 21, 256, 256), axis=1),
     Row("axis1 4x21x256x256 gradient", SPARSE, (4, 21, 256, 256), True, 1, bound="copy"),
     Row("bfloat16 256x128256 forward", SPARSE, (256, 128256), dtype="bfloat16", beside="float32"),
@@ -98,8 +99,9 @@ ROWS = (
 )
 
 #: (row, mode) -> what is asked: (against, must, aim).  "read" and "copy": share of that
-#: limit, at least; "peer": times as fast as the best peer, at least; "float32": time over
-#: that of the same call in float32, at most; "us": microseconds, at most.  Modes of a
+#: limit, at least; "peer": times as fast as the best peer, at least, and a peer's name: as
+#: that one; "float32": time over that of the same call in float32, at most; "cython": over
+#: that of the compiled backend, at most; "us": microseconds, at most.  Modes of a
 #: gradient: "given" (into an array of the caller's), "in place" (over the logits) and
 #: "fresh" (a new array each call); anything else has the mode "".
 TARGETS = {
@@ -117,6 +119,8 @@ TARGETS = {
     ("sparse 65536x10 gradient", "given"): (("peer", 3.5, 5),),
     ("dense 4096x1000 forward", ""): (("peer", 2, 3),),
     ("dense 4096x1000 gradient", "given"): (("peer", 3, 4),),
+    ("sigmoid 4096x1000 forward", ""): (("peer", 2.5, 4),),
+    ("sigmoid 4096x1000 gradient", "given"): (("peer", 3.5, 5),),
     ("axis1 4x21x256x256 forward", ""): (("peer", 2, 3),),
     ("axis1 4x21x256x256 gradient", "given"): (("peer", 2.5, 4),),
     ("bfloat16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
@@ -132,20 +136,35 @@ TARGETS = {
     ("sparse 32x10 gradient, whole call", "given"): (("us", 6, 4),),
 }
 
-AT_MOST = ("float32", "us")  # the targets that are upper bounds
+AT_MOST = ("float32", "cython", "us")  # the targets that are upper bounds
+
+#: What the instruction sets of older processors are asked instead.
+OLDER = ("cython:v3", "cython:baseline")
+BEYOND_CACHE = ((1024, 30522), (256, 128256))
+
+
+def targets_of(row: Row, word: str, mode: str, first: bool) -> tuple[tuple[str, float, float], ...]:
+    """What one of our backend words is asked in a row; the table's own if it comes first."""
+    if mode in ("in place", "fresh") and not first:
+        return ()
+    classes = row.shape[row.axis]
+    if word == "numba":
+        plain = row.dtype == "float32" and row.axis == -1 and classes >= 1000
+        return (("cython", 1.3 if plain else 2.0, 1.1),)
+    if word in OLDER and not first:
+        asked = []
+        if classes >= 1000 and row.dtype in ("float32", "float64"):
+            asked.append(("SciPy", 1.5, 1.5))
+        if row.function == SPARSE and row.dtype == "float32" and row.shape in BEYOND_CACHE:
+            asked.append(("torch", 1.5, 1.5))
+        if row.function == SPARSE and row.shape == (4096, 1000) and word == "cython:v3":
+            asked.append(("torch", 1.0, 1.0))
+        return tuple(asked)
+    return TARGETS.get((row.name, mode), ()) if first else ()
+
 
 # ------------------------------------------------------------------------------------
 # Contenders.
-
-
-class Entry(NamedTuple):
-    """One contender of a row.  ``prepare`` runs before each call, outside the clock."""
-
-    name: str
-    call: Any
-    prepare: Any = None
-    context: Any = contextlib.nullcontext
-    passes: int = 1  # the call does its work that many times over
 
 
 def make_job(row: Row, threads: int, dtype: str = "") -> Job:
@@ -169,175 +188,6 @@ def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
         ),
         "fresh": Entry(word, ours(job, "fresh"), None, context),
     }
-
-
-# ------------------------------------------------------------------------------------
-# The limits of memory.
-
-LIMITS_C = r"""
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-typedef uint64_t vec __attribute__((vector_size(64), aligned(64), may_alias));
-
-/* Chunks first, first + step, ... of `chunk` bytes; addresses are multiples of 64. */
-void limit_read(const char *x, size_t size, size_t chunk, size_t first, size_t step,
-                size_t ahead, size_t passes)
-{
-    vec a = {0}, b = {0}, c = {0}, d = {0};
-    for (; passes; passes--)
-        for (size_t lo = first * chunk; lo < size; lo += step * chunk) {
-            size_t hi = lo + chunk < size ? lo + chunk : size;
-            const char *p = x + lo, *end = x + hi;
-            if (ahead)
-                for (; p + 256 <= end; p += 256) {
-                    __builtin_prefetch(p + ahead), __builtin_prefetch(p + ahead + 64);
-                    __builtin_prefetch(p + ahead + 128), __builtin_prefetch(p + ahead + 192);
-                    a += *(const vec *)p, b += *(const vec *)(p + 64);
-                    c += *(const vec *)(p + 128), d += *(const vec *)(p + 192);
-                }
-            else
-                for (; p + 256 <= end; p += 256) {
-                    a += *(const vec *)p, b += *(const vec *)(p + 64);
-                    c += *(const vec *)(p + 128), d += *(const vec *)(p + 192);
-                }
-        }
-    a += b + c + d;
-    __asm__ volatile("" : : "r"(&a) : "memory");
-}
-
-static void copy_streaming(char *to, const char *from, size_t size)
-{
-#if defined(__AVX512F__)
-    for (size_t i = 0; i + 64 <= size; i += 64)
-        _mm512_stream_si512((__m512i *)(to + i), _mm512_load_si512((const void *)(from + i)));
-#elif defined(__AVX__)
-    for (size_t i = 0; i + 32 <= size; i += 32)
-        _mm256_stream_si256((__m256i *)(to + i), _mm256_load_si256((const __m256i *)(from + i)));
-#elif defined(__SSE2__)
-    for (size_t i = 0; i + 16 <= size; i += 16)
-        _mm_stream_si128((__m128i *)(to + i), _mm_load_si128((const __m128i *)(from + i)));
-#else
-    memcpy(to, from, size);
-#endif
-}
-
-static void copy_ordinary(char *to, const char *from, size_t size)
-{
-    for (size_t i = 0; i + 64 <= size; i += 64) {
-        *(vec *)(to + i) = *(const vec *)(from + i);
-        __asm__ volatile("" : : : "memory"); /* or gcc makes it a memcpy, which may stream */
-    }
-}
-
-void limit_copy(char *to, const char *from, size_t size, size_t chunk, size_t first, size_t step,
-                int streaming, size_t passes)
-{
-    for (; passes; passes--)
-        for (size_t lo = first * chunk; lo < size; lo += step * chunk) {
-            size_t n = lo + chunk < size ? chunk : size - lo;
-            if (streaming)
-                copy_streaming(to + lo, from + lo, n);
-            else
-                copy_ordinary(to + lo, from + lo, n);
-        }
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-"""
-
-
-@functools.cache
-def limits_library() -> Any:
-    """The loops above, compiled for this machine; None without a C compiler."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        return None
-    folder = tempfile.mkdtemp(prefix="limits-")
-    try:
-        source, library = Path(folder, "limits.c"), Path(folder, "limits.so")
-        source.write_text(LIMITS_C)
-        command = [compiler, "-O3", "-march=native", "-shared", "-fPIC"]
-        if "clang" not in compiler:
-            command.append("-mprefer-vector-width=512" if _is_x86() else "-O3")
-        subprocess.run([*command, str(source), "-o", str(library)], check=True)
-        loaded = ctypes.CDLL(str(library))
-    finally:
-        shutil.rmtree(folder)
-    size = ctypes.c_size_t
-    loaded.limit_read.argtypes = [ctypes.c_void_p, *[size] * 6]
-    loaded.limit_copy.argtypes = [ctypes.c_void_p] * 2 + [*[size] * 4, ctypes.c_int, size]
-    loaded.limit_read.restype = loaded.limit_copy.restype = None
-    return loaded
-
-
-def _is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")
-
-
-def streamed(job: Job) -> list[Any]:
-    """The arrays whose traffic counts: logits, and labels of their shape."""
-    return [a for a in (job.x, job.labels) if a is not None and a.shape == job.x.shape]
-
-
-def limit_entries(job: Job, kind: str) -> list[Entry]:
-    """The variants of a limit ("read" or "copy"), for the arrays of this job."""
-    import numpy as np
-
-    library = limits_library()
-    if library is None:
-        return []
-    threads = job.threads
-    pool = ThreadPoolExecutor(threads)
-    arrays = streamed(job)
-    total = sum(a.nbytes for a in arrays)
-    # One call moves at least 64 MB, or the hand-over to the threads would be timed.
-    passes = max(1, (64 << 20) // total)
-    spans = []
-    for array in arrays:
-        head = -array.ctypes.data % 64
-        spans.append((array.ctypes.data + head, (array.nbytes - head) // 64 * 64))
-
-    def on_threads(function):
-        jobs = [pool.submit(function, first) for first in range(threads - 1)]
-        function(threads - 1)
-        for one in jobs:
-            one.result()
-
-    def chunks(size):
-        halves = -(-size // threads // 64) * 64
-        return sorted({min(c, halves) for c in (64 << 10, 256 << 10, 1 << 20, halves)})
-
-    found = []
-    if kind == "read":
-        for chunk in chunks(max(size for _, size in spans)):
-            for ahead in (0, 1024, 4096):
-
-                def part(first, chunk=chunk, ahead=ahead):
-                    for address, size in spans:
-                        library.limit_read(address, size, chunk, first, threads, ahead, passes)
-
-                call = functools.partial(on_threads, part)
-                name = f"read, chunks of {chunk >> 10} kB, prefetch {ahead}"
-                found.append(Entry(name, call, passes=passes))
-    else:
-        target = np.zeros(job.x.nbytes + 64, np.uint8)
-        to = target.ctypes.data + -target.ctypes.data % 64
-        address, size = spans[0]
-        for chunk in chunks(size):
-            for streaming in (0, 1):
-
-                def part(first, chunk=chunk, streaming=streaming, keep=target):
-                    library.limit_copy(to, address, size, chunk, first, threads, streaming, passes)
-
-                call = functools.partial(on_threads, part)
-                name = f"copy, chunks of {chunk >> 10} kB, streaming {streaming}"
-                found.append(Entry(name, call, passes=passes))
-    return found
 
 
 # ------------------------------------------------------------------------------------
@@ -567,11 +417,17 @@ def judge(result: dict, word: str, mode: str) -> dict:
     best = min(rivals, key=rivals.__getitem__) if rivals else None
     if best:
         ratios["peer"] = rivals[best]
+    ratios |= rivals
     if f"{key}|float32" in times:
         ratios["float32"] = ratio(mine, times[f"{key}|float32"])
+    first = words_of(result)[0]
+    if f"{first}|{mode}" in times and first.startswith("cython") and word != first:
+        ratios["cython"] = ratio(mine, times[f"{first}|{mode}"])
     reached, near, misses = "aim", False, []
     noise = noise_of(result)
-    for against, must, aim in TARGETS.get((result["row"], mode), ()):
+    row = next(row for row in ROWS if row.name == result["row"])
+    targets = targets_of(row, word, mode, word == first)
+    for against, must, aim in targets:
         if against not in ratios:
             misses.append(f"{against} not measured")
             reached = "short"
@@ -584,16 +440,23 @@ def judge(result: dict, word: str, mode: str) -> dict:
         elif sign * value < sign * aim and reached == "aim":
             reached = "must"
         near |= any(abs(value / bar - 1) < noise for bar in (must, aim))
-    if (result["row"], mode) not in TARGETS:
+    if not targets:
         reached = "-"
     return {
         "minimum": result["times"][key]["minimum"],
         "median": result["times"][key]["median"],
         "best peer": best,
         "ratios": ratios,
+        "targets": targets,
         "verdict": reached + ("~" if near else ""),
         "misses": misses,
     }
+
+
+def words_of(result: dict) -> list[str]:
+    """Our backend words in a row, in their order."""
+    keys = [key for key in result["times"] if not key.startswith(("peer|", "limit|"))]
+    return list(dict.fromkeys(key.split("|")[0] for key in keys))
 
 
 def limit_rounds(result: dict) -> tuple[str, list[float]] | None:
@@ -614,6 +477,51 @@ def noise_of(result: dict) -> float:
     return 0.0
 
 
+def summary(gathered: dict) -> dict:
+    """The figures that a reader wants, few enough to be kept with the sources."""
+
+    def short(value: float) -> float:
+        return float(f"{value:.3g}")
+
+    rows = []
+    for result in gathered["rows"]:
+        ours = []
+        for key in result["times"]:
+            if key.startswith(("peer|", "limit|")) or key.count("|") != 1:
+                continue
+            word, mode = key.split("|")
+            judged = judge(result, word, mode)
+            ours.append(
+                {
+                    "word": word,
+                    "mode": mode,
+                    "ms": short(judged["minimum"] * 1e3),
+                    "ratios": {k: short(v) for k, v in judged["ratios"].items()},
+                    "best peer": judged["best peer"],
+                    "targets": judged["targets"],
+                    "verdict": judged["verdict"],
+                }
+            )
+        limit = limit_rounds(result)
+        rows.append(
+            {
+                "row": result["row"],
+                "threads": result["threads"],
+                "limit": limit and {"kind": limit[0], "ms": short(min(limit[1]) * 1e3)},
+                "peers": {
+                    key.split("|")[1]: short(timed["minimum"] * 1e3)
+                    for key, timed in result["times"].items()
+                    if key.startswith("peer|")
+                },
+                "noise": short(noise_of(result)),
+                "others": short(result["others"]),
+                "ours": ours,
+            }
+        )
+    kept = ("machine", "date", "python", "versions")
+    return {name: gathered[name] for name in kept} | {"rows": rows}
+
+
 def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
 
@@ -621,8 +529,8 @@ def milliseconds(seconds: float) -> str:
 def report(results: list[dict]) -> str:
     lines = [
         "| workload | ours | min ms | median | of read | of copy | / best peer | / float32 "
-        "| noise | others | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| / first | noise | others | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
 
     def cell(ratios, kind):
@@ -639,7 +547,7 @@ def report(results: list[dict]) -> str:
                 f"| {result['row']} | {word} {mode} | {milliseconds(judged['minimum'])} "
                 f"| {milliseconds(judged['median'])} | {cell(ratios, 'read')} "
                 f"| {cell(ratios, 'copy')} | {rival} | {cell(ratios, 'float32')} "
-                f"| {noise_of(result):.1%} | {result['others']:.2f} "
+                f"| {cell(ratios, 'cython')} | {noise_of(result):.1%} | {result['others']:.2f} "
                 f"| {judged['verdict']} {'; '.join(judged['misses'])} |"
             )
     names = [name for name in PEERS if any(f"peer|{name}" in result["times"] for result in results)]
@@ -690,6 +598,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
     parser.add_argument("--json", default="", help="write every figure to this file")
+    parser.add_argument("--add", action="store_true", help="keep that file's other rows")
+    parser.add_argument("--summary", default="", help="write what the documentation shows")
+    parser.add_argument("--machine", default="", help="what to call this machine in it")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -721,10 +632,17 @@ def main() -> None:
                 part = json.loads(target.read_text())
                 gathered["rows"] += part["rows"]
                 gathered["versions"] |= part["versions"]
+    if options.add and Path(options.json).exists():
+        kept = json.loads(Path(options.json).read_text())
+        found = {result["row"] for result in gathered["rows"]}
+        gathered["rows"] += [result for result in kept["rows"] if result["row"] not in found]
+        gathered["versions"] = kept["versions"] | gathered["versions"]
     order = {row.name: position for position, row in enumerate(ROWS)}
     gathered["rows"].sort(key=lambda result: order[result["row"]])
+    machine = f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors"
     gathered |= {
-        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors",
+        "machine": options.machine or machine,
+        "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "load before": load,
     }
@@ -734,6 +652,8 @@ def main() -> None:
     print(f"\n{time.perf_counter() - started:.0f} s")
     if options.json:
         Path(options.json).write_text(json.dumps(gathered, indent=1))
+    if options.summary:
+        Path(options.summary).write_text(json.dumps(summary(gathered), indent=1) + "\n")
 
 
 def _bound_to(threads: int) -> Any:

@@ -2,6 +2,8 @@
 
     python build_tools/error_table.py
     python build_tools/error_table.py --by-family --dtypes float32 > errors.md
+    python build_tools/error_table.py --dtypes float32 --backends cython:v4 \
+        --json docs/pictures/errors.json        # what the picture on the site shows
 
 Every contender gets the same inputs, already rounded to the dtype, and is held against
 the exact result for those inputs.  An error is counted in units in the last place (ulp)
@@ -27,10 +29,12 @@ import argparse
 import functools
 import importlib
 import itertools
+import json
 import os
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import mpmath
@@ -515,11 +519,24 @@ def by_family(found: dict, dtypes: list[str], rivals: list[str], field: str) -> 
     return lines
 
 
+def record(path: str, found: dict, dtypes: list[str], rivals: list[str]) -> None:
+    """Write the worst error over all inputs: dtype -> output -> contender -> (number, unit)."""
+    table: dict[str, dict] = {}
+    for dtype, name, rival in itertools.product(dtypes, OUTPUTS, rivals):
+        figures = [found[k] for f in FAMILIES if (k := (name, dtype, rival, f)) in found]
+        if figures:
+            field = "relative" if OUTPUTS[name] else "ulp"
+            entry = table.setdefault(dtype, {}).setdefault(name, {"unit": UNITS[field]})
+            entry[rival] = float(f"{worst(figures, field)[0]:.3g}")
+    Path(path).write_text(json.dumps(table, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dtypes", default=",".join(DTYPES))
     parser.add_argument("--backends", default="", help="backend words; default: every usable one")
     parser.add_argument("--by-family", action="store_true", help="a table by input family too")
+    parser.add_argument("--json", metavar="FILE", help="write the worst errors there too")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     start = time.perf_counter()
@@ -538,6 +555,8 @@ def main() -> None:
             dtypes.remove("bfloat16")
             print("bfloat16 left out: it needs ml_dtypes", file=sys.stderr)
     found, rivals = run(dtypes, words)
+    if options.json:
+        record(options.json, found, dtypes, rivals)
     families = ", ".join(FAMILIES)
     shapes = ", ".join(f"{a} x {b}" for a, b in SHAPES)
     fewer = ", ".join(f"{a} x {b}" for a, b in SHAPES_EXACT)

@@ -77,6 +77,7 @@ PEERS = {
             "cross_entropy",
             "binary_cross_entropy",
             "binary_cross_entropy_with_logits",
+            "linear_cross_entropy",
         )
     },
     **{
@@ -498,6 +499,53 @@ def torch_dense(record):
         ([[0, 0.8, 0.2]], [1], "index-document, swapped"),
     ):
         record(f, name, np.array(a, np.float64), np.array(b))
+
+
+def torch_linear(record):
+    def layer(n, c, f, dtype, dims=()):
+        return _values((n, f), dtype, 1.0), _values((c, *dims, f), dtype, 1.0)
+
+    full = F + "linear_cross_entropy"
+    for dtype, reduction, e, dense in itertools.product(
+        DTYPES, REDUCTIONS, (0.0, 0.1, 1.0), (False, True)
+    ):
+        x, w = layer(6, 5, 3, dtype)
+        y = _dense((6, 5), 1, dtype) if dense else _index((6,), 5)
+        name = f"{dtype}-{reduction}-e={e}" + "-dense" * dense
+        options = {"reduction": reduction, "label_smoothing": e}
+        record(full, name, x, w, y, **options)
+        bias, weight = _weight(5, dtype), _weight(5, dtype)
+        record(full, f"bias-{name}", x, w, y, linear_bias=bias, **options)
+        record(full, f"weight-{name}", x, w, y, weight=weight, **options)
+        if not dense:
+            record(full, f"ignore-{name}", x, w, y, ignore_index=int(y[0]), **options)
+            record(full, f"all ignored-{name}", x, w, np.full(6, -100), **options)
+        for dims in ((2,), (2, 3)):
+            x, w = layer(4, 5, 3, dtype, dims)
+            y = _dense((4, 5, *dims), 1, dtype) if dense else _index((4, *dims), 5)
+            record(full, f"{len(dims)} more axes-{name}", x, w, y, **options)
+            bias = _values((5, *dims), dtype, 1.0)
+            record(full, f"{len(dims)} more axes-bias-{name}", x, w, y, linear_bias=bias, **options)
+        x, w = layer(6, 5, 3, dtype)
+        y = _dense((5,), 0, dtype) if dense else np.asarray(3)
+        record(full, f"one row-{name}", x[0], w, y, **options)
+    x, w = layer(6, 5, 3, "float32")
+    y = _index((6,), 5)
+    record(full, "options=None", x, w, y, options=None)
+    record(full, "defaults", x, w, y)
+    record(full, "no rows", x[:0], w, y[:0])
+    record(full, "label C", x, w, np.full(6, 5))
+    record(full, "label -1", x, w, np.full(6, -1))
+    record(full, "three axes", x[None], w, y[None])
+    record(full, "one axis of weights", x, w[0], y)
+    record(full, "features", x[:, :2], w, y)
+    record(full, "ignore_index with a distribution", x, w, _dense((6, 5), 1, "float32"),
+        ignore_index=2)
+    record(full, "negative smoothing", x, w, y, label_smoothing=-0.5)
+    nan = np.where(y[:, None] == y[0], np.float32(np.nan), x)
+    record(full, "nan row", nan, w, y, reduction="none")
+    record(full, "ignored nan row", nan, w, y, ignore_index=int(y[0]), reduction="sum")
+    record(full, "reduction='max'", x, w, y, reduction="max")
 
 
 def torch_binary(record):
@@ -985,8 +1033,8 @@ def tf_sequences(record):
     # A user's own function is called, so its cases are in the tests.
 
 
-PARTS = (torch_normalizers, torch_index, torch_dense, torch_binary, tf_normalizers, tf_sparse,
-    tf_dense, tf_sigmoid, tf_losses, tf_sequences)
+PARTS = (torch_normalizers, torch_index, torch_dense, torch_linear, torch_binary, tf_normalizers,
+    tf_sparse, tf_dense, tf_sigmoid, tf_losses, tf_sequences)
 
 
 def main():

@@ -70,10 +70,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastxent"
 html_static_path = ["_static", "generated/static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_copy_source = False
-html_use_index = False  # the list of functions is one
+html_use_index = html_domain_indices = False  # the list of functions is one
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
@@ -84,7 +85,11 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     # Wide tables have the room to themselves.
-    "secondary_sidebar_items": {"**": ["page-toc"], "reference/special-values": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "reference/special-values": [],
+        "reference/errors": [],
+    },
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

@@ -15,6 +15,7 @@ import importlib.metadata
 import inspect
 import io
 import itertools
+import re
 import runpy
 import shutil
 import sys
@@ -39,6 +40,8 @@ from test_house import FLOORS  # noqa: E402 - and so are the floors
 GROUPS = {
     "losses": "Losses",
     "sequence": "Losses of sequences",
+    "sampled": "Sampled losses",
+    "linear": "Linear cross entropy",
     "normalizers": "Normalisers",
     "settings": "Configuration",
 }
@@ -119,16 +122,19 @@ def page(name: str) -> str:
     return head + f".. {kind}:: {short}\n"
 
 
+def group(name: str) -> str:
+    """The title under which a public name is listed: a module of ours by its words."""
+    if inspect.ismodule(PUBLIC[name]):
+        return "Modules"
+    module = getattr(PUBLIC[name], "__module__", "fastxent.settings").removeprefix("fastxent.")
+    return name.rpartition(".")[0] or GROUPS.get(module, module.capitalize())
+
+
 def groups() -> dict[str, list[str]]:
     """Title -> public names, in the order of ``__all__``."""
     found: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
-    for name, thing in PUBLIC.items():
-        module = getattr(thing, "__module__", "settings").removeprefix("fastxent.")
-        if name.startswith("compat"):
-            peer = (name + ".").split(".")[1]
-            module = {"tensorflow": "TensorFlow", "torch": "PyTorch"}.get(peer, "")
-            module = f"The names of {module or 'other libraries'}"
-        found.setdefault(GROUPS.get(module, module[:1].upper() + module[1:]), []).append(name)
+    for name in PUBLIC:
+        found.setdefault(group(name), []).append(name)
     return {title: names for title, names in found.items() if names}
 
 
@@ -136,7 +142,7 @@ def api_index() -> str:
     """The list of the public names."""
     parts = ["# Functions\n"]
     for title, names in groups().items():
-        lines = ([reference(name), summary(name)] for name in names)
+        lines = ([reference(name, name.removeprefix(f"{title}.")), summary(name)] for name in names)
         parts.append(f"## {title}\n\n{table(['Name', 'What it is'], lines)}")
     toc = "\n".join(itertools.chain.from_iterable(groups().values()))
     parts.append(f"```{{toctree}}\n:hidden:\n\n{toc}\n```\n")
@@ -160,7 +166,13 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
         x, axis = np.moveaxis(x, axis, -1), -1
         x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
-    if "labels" not in parameters:
+    if spec.family == "linear":  # the features are the last axis; as many classes as features
+        x = np.moveaxis(x, axis, -1)
+        weight = np.eye(x.shape[-1], dtype=x.dtype)
+        labels = np.arange(x.size // x.shape[-1]).reshape(x.shape[:-1]) % 2
+        loss, grad = fx.linear_cross_entropy_with_grad(x, weight, labels)
+        results = loss, grad.inputs, grad.weight
+    elif "labels" not in parameters:
         results = [getattr(fx, name)(x, **options)]
     else:
         shape = x.shape
@@ -242,9 +254,9 @@ def support_tables() -> dict[str, str]:
 # ---- the registry --------------------------------------------------------------------
 
 
-def reference(name: str) -> str:
+def reference(name: str, text: str = "") -> str:
     """A link to a public name."""
-    return f"{{py:obj}}`{name} <fastxent.{name}>`"
+    return f"{{py:obj}}`{text or name} <fastxent.{name}>`"
 
 
 def bars(text: str) -> str:
@@ -300,6 +312,43 @@ def floors() -> str:
             file = f"{part}.py" if found[0].parent == PACKAGE else f"{part}/"
             lines.append([str(floor), f"`{file}`", what.replace("``", "`")])
     return table(["Floor", "File", "What lives there"], lines)
+
+
+# ---- errors: the sentences as they stand in the source --------------------------------
+
+ERRORS = {"IndexError", "TypeError", "ValueError"}
+
+
+def words_of(node: ast.expr) -> str:
+    """The text of a sentence; what is filled in stands in italics."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return bars(text)
+        case ast.JoinedStr(values=parts):
+            return re.sub(r"(\.\.\.)+\.?", "...", "".join(map(words_of, parts)))
+        case ast.FormattedValue(value=ast.Name(id=name)):
+            return f"*{name.replace('_', ' ')}*"
+        case ast.FormattedValue(value=ast.Attribute(value=ast.Name(id=of), attr=name)):
+            return f"*{name if of == 'self' else f'{of}.{name}'}*"
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return words_of(left) + words_of(right)
+        case ast.IfExp(body=body):
+            return words_of(body)
+    return "..."
+
+
+def sentences() -> str:
+    """Every sentence of the package that says what is wrong with a call."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=kind), args=[sentence]) if kind in ERRORS:
+                    text = words_of(sentence).replace("**", "* *")
+                    if "; got" in text or " must " in text:
+                        found[text] = kind
+    lines = sorted(([f"`{kind}`", text] for text, kind in found.items()), key=lambda x: x[::-1])
+    return table(["Error", "Sentence"], lines)
 
 
 # ---- special values: each cell is the outcome of a call ------------------------------
@@ -444,6 +493,7 @@ def main() -> dict[str, str]:
         "options": options(),
         "budgets": budgets(),
         "floors": floors(),
+        "sentences": sentences(),
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),

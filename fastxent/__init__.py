@@ -2,6 +2,7 @@
 
 from . import compat
 from ._version import __version__
+from .linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_with_grad
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_grad,
@@ -24,12 +25,15 @@ from .sequence import (
 from .settings import config, get_config, set_config, show_config, warmup
 
 __all__ = [
+    "LinearGradients",
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
     "compat",
     "config",
     "get_config",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._spec import ISAS
 
@@ -28,6 +28,7 @@ class Chosen(NamedTuple):
     name: str
     isa: str
     kernels: ModuleType
+    front: Any  # their way in for small plain calls, or None (see ``_front``)
 
 
 def _probe_cython() -> tuple[tuple[str, ...], str]:
@@ -138,4 +139,10 @@ def choose(word: str | None) -> Chosen:
             )
         isa = wanted
     isa = isa or usable[0]
-    return Chosen(name, isa, BACKENDS[name].load(isa))
+    kernels = BACKENDS[name].load(isa)
+    front = None
+    if hasattr(kernels, "DIRECT"):
+        from ._front import Front
+
+        front = Front(kernels.DIRECT)
+    return Chosen(name, isa, kernels, front)

@@ -5,13 +5,12 @@ the backend's kernels, which compute rows block by block on the pool.
 """
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _backends, _check, _config, _threads
+from . import _backends, _check, _choices, _config, _threads
 from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
@@ -19,7 +18,9 @@ Array = np.ndarray[Any, Any]
 
 # The partition depends on the shape (and on where the classes lie) only, never on the
 # number of threads: the sums have the same bits for any of them.
-_BLOCK = 1 << 18  # elements per block of rows: some 50 microseconds
+_BLOCK = 1 << 18  # elements per block of rows, at most: some 50 microseconds
+_BLOCKS = 16  # cut a parallel call in as many, or threads would wait for the last one
+_LEAST = 1 << 15  # but into blocks that are worth handing out
 _LABELS = 1 << 14  # labels per block of the pass over them
 _LONG = 1 << 20  # rows longer than this are cut in pieces
 _PIECE = 1 << 18
@@ -27,31 +28,10 @@ _TILE = 64  # rows walked together where the classes are not contiguous
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
 
-#: Elements below which a call is serial: waking a thread costs as much as computing these.
-_PARALLEL = 1 << 18
-
-#: Gradients from this size on go past the cache; smaller ones are still in it for the reader.
-_STREAM_BYTES = 12 << 20
-
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
 _BOX = 1 << 13
 _TOGETHER = 8
-
-
-#: Room for the exponentials of a row (or of a few), so that its gradient need not compute
-#: them again: half a megabyte of floats, which stays in the second-level cache.
-_ROOM_BYTES = (1 << 19) + (1 << 14)
-_rooms = threading.local()
-
-
-def _room() -> Array:
-    """Return the calling thread's room."""
-    try:
-        return _rooms.room
-    except AttributeError:
-        _rooms.room = np.empty(_ROOM_BYTES, np.uint8)
-        return _rooms.room
 
 
 class _Fold(NamedTuple):
@@ -113,13 +93,13 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     x = folds[0].classed[0]
     rows, num_classes = folds[0].rows, x.shape[1]
     contiguous = x.strides[1] == x.itemsize
-    if rows * num_classes * len(folds) < _PARALLEL:
+    if rows * num_classes * len(folds) < _choices.PARALLEL:
         threads = 1
     if num_classes > _LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
 
-    step = max(1, _BLOCK // num_classes, min(8, rows // 64))
-    if step >= _TILE or not contiguous:
+    step = max(1, _block(rows * num_classes * len(folds)) // num_classes, min(8, rows // 64))
+    if step < rows and (step >= _TILE or not contiguous):
         step = max(_TILE, step - step % _TILE)
     blocks = -(-rows // step)
     total = np.zeros(blocks * len(folds))
@@ -128,26 +108,30 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
         for k, fold in enumerate(folds)
     ]
     if blocks == 1 and len(jobs) == 1:
-        jobs[0](0, rows, 0, _room() if emit else None)
+        jobs[0](0, rows, 0, _threads.room() if emit else None)
         return total.tolist()
-    jobs = _sweep_blocks(jobs, rows, step, threads, _ROOM_BYTES if emit else 0)
-
-    def work(k: int) -> None:
-        k, block = divmod(k, blocks)
-        room = _room() if emit else None
-        jobs[k](block * step, min(rows, (block + 1) * step), block, room)
-
-    _threads.run(work, blocks * len(jobs), threads)
+    _run_blocks(jobs, rows, step, threads, emit)
     return total.tolist()
 
 
-def _sweep_blocks(
-    jobs: list[Any], rows: int, step: int, threads: int, room: int
-) -> list[Callable[..., None]]:
-    """Let a backend with threads of its own do all blocks at once on them; what it left."""
-    if threads == 1:
-        return jobs
-    return [j for j in jobs if not (hasattr(j, "sweep") and j.sweep(rows, step, threads, room))]
+def _block(size: int) -> int:
+    """Elements per block of a call on so many."""
+    if size < _choices.PARALLEL:
+        return size
+    return min(_BLOCK, max(_LEAST, size // _BLOCKS))
+
+
+def _run_blocks(jobs: list[Any], rows: int, step: int, threads: int, emit: bool = False) -> None:
+    """Run every job over all rows, in blocks: on the backend's own threads, or else on ours."""
+    if threads > 1 and hasattr(jobs[0], "sweep"):
+        jobs = jobs[0].sweep(jobs, rows, step, threads, _threads.room() if emit else None)
+
+    def work(k: int) -> None:
+        block, job = divmod(k, len(jobs))
+        room = _threads.room() if emit else None
+        jobs[job](block * step, min(rows, (block + 1) * step), block, room)
+
+    _threads.run(work, -(-rows // step) * len(jobs), threads)
 
 
 def _run_long(
@@ -160,10 +144,10 @@ def _run_long(
     stats = _scan(fold, bind, pieces, step, threads)
     total = np.zeros(-(-fold.rows // step))
     # Losses first: a gradient in place overwrites the logits they read.
-    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
+    _run_blocks([bind(fold, total, False, stats, FINISH, 0, num_classes)], fold.rows, step, threads)
     if emit:
         jobs = [bind(fold, None, True, stats, FINISH, *p) for p in pieces]
-        _sweep(jobs, fold.rows, step, threads)
+        _run_blocks(jobs, fold.rows, step, threads)
     yield from total.tolist()
 
 
@@ -178,18 +162,8 @@ def _scan(
     x = fold.classed[0]
     parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
     jobs = [bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)]
-    _sweep(jobs, fold.rows, step, threads)
+    _run_blocks(jobs, fold.rows, step, threads)
     return merge(parts)
-
-
-def _sweep(jobs: list[Callable[..., None]], rows: int, step: int, threads: int) -> None:
-    """Run every job over all rows, in blocks."""
-
-    def work(k: int) -> None:
-        block, job = divmod(k, len(jobs))
-        jobs[job](block * step, min(rows, (block + 1) * step), block)
-
-    _threads.run(work, -(-rows // step) * len(jobs), threads)
 
 
 class Partial(NamedTuple):
@@ -276,7 +250,7 @@ def _run_chunks(fold: _Fold, bind: _Bind, threads: int, tick: Callable[[int], No
         stats = part if stats is None else merge(np.stack([stats, part]))
         tick((end - begin) * rows)
     total = np.zeros(-(-rows // _LABELS))
-    _sweep([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
+    _run_blocks([bind(fold, total, False, stats, FINISH, 0, num_classes)], rows, _LABELS, threads)
     return float(sum(total.tolist()))
 
 
@@ -322,13 +296,17 @@ def _hits(fold: _Fold, ignore: int | None, threads: int) -> int:
 
 def _streams(a: Array | None, x: Array) -> bool:
     """Tell whether an array of the logits' shape should be written past the cache."""
-    return a is not None and a.nbytes >= _STREAM_BYTES and not np.may_share_memory(a, x)
+    return a is not None and a.nbytes >= _choices.STREAM_BYTES and not np.may_share_memory(a, x)
 
 
 def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool = False) -> Any:
     """logsumexp, softmax or log_softmax along an axis."""
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
+    if chosen.front is not None and where is None:
+        plain = chosen.front.normalize(kind, x, axis, out, keepdims)
+        if plain is not None:
+            return plain
     threads = settings.threads or _threads.default_threads()
     x, value_type, array_type = _check.logits("x", x)
     axis = _check.axis("x", x, axis)
@@ -397,6 +375,17 @@ def loss(
     """Softmax cross entropy with index labels or with label distributions."""
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
+    if (
+        chosen.front is not None
+        and sample_weight is class_weight is ignore_index is where is upstream is None
+        and labels_grad_out is None
+    ):
+        plain = chosen.front.loss(
+            index, logits, labels, axis, label_smoothing, z_loss, reduction, out,
+            with_grad, grad_out,
+        )  # fmt: skip
+        if plain is not None:
+            return plain
     threads = settings.threads or _threads.default_threads()
 
     x, value_type, array_type = _check.logits("logits", logits)
@@ -550,7 +539,7 @@ def _label_pass(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
 
-    _threads.run(work, len(found), threads)
+    _threads.run(work, len(found), threads if y.size >= _choices.PARALLEL else 1)
     return found
 
 
@@ -671,7 +660,7 @@ def picked(
             with np.errstate(all="ignore"):
                 found[k] = _pick(fold, rows, w, ignore, scale, None if g is None else fold.plain[1])
 
-        _threads.run(work, len(found), threads if x.size >= _PARALLEL else 1)
+        _threads.run(work, len(found), threads if x.size >= _choices.PARALLEL else 1)
         sums += found
     result = _result(losses, sums, denominator, value_type, given)
     return (result, grad) if with_grad else result
@@ -707,6 +696,126 @@ def _pick(
     return float(values.sum())
 
 
+# ---- index losses of rows whose logits come a tile at a time: `linear` ---------------------
+
+
+def _here() -> tuple[_backends.Chosen, int]:
+    """The backend and the number of threads of a call."""
+    settings = _config.current()
+    return _backends.choose(settings.backend), settings.threads or _threads.default_threads()
+
+
+def check_labels(
+    y: Array, u: Array | None, w: Array | None, ignore: int | None, num_classes: int, reduction: str
+) -> float:
+    """Check all labels; what the reduction divides by."""
+    chosen, threads = _here()
+    fold = _Fold([], [None if u is None else u.reshape(-1), None, None, y.reshape(-1)])
+    weight, count = _count(chosen, [fold], y, u, w, ignore, num_classes, threads)
+    return _denominator(reduction, weight, y.size, count)
+
+
+def reduced(losses: Array | None, sums: list[float], denominator: float, dtype: Any) -> Any:
+    """The losses, or their sum by the denominator."""
+    return _result(losses, sums, denominator, dtype, None)
+
+
+def index_rows(
+    x: Array, y: Array, u: Any, g: Any, w: Any, e: float, t: float, scale: float, losses: Any,
+    emit: bool,
+) -> list[float]:  # fmt: skip
+    """Losses of whole rows into ``losses``, their sums; with ``emit`` the gradient over ``x``."""
+    chosen, threads = _here()
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        return chosen.kernels.rows_index(
+            x, y, None, u, g, w, e, t, None if total is None else losses, total,
+            x if emit else None, stats, scale, None, phase, begin, end, False,
+        )  # fmt: skip
+
+    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit)
+
+
+def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
+    """Statistics of rows of which ``x`` has some classes, merged with those of the others."""
+    chosen, threads = _here()
+    rows, width = x.shape
+    nobody = np.broadcast_to(np.intp(0), rows)  # labels, which a scan does not read
+
+    def bind(
+        fold: _Fold, total: Any, emit: bool, part: Any, phase: int, begin: int, end: int
+    ) -> Callable[..., None]:
+        return chosen.kernels.rows_index(
+            x, nobody, None, None, None, w, e, 0.0, None, None, None, part, 1.0, None, phase,
+            begin, end, False,
+        )  # fmt: skip
+
+    found = _scan(_Fold([x], []), bind, _pieces(0, width), max(1, _BLOCK // width), threads)
+    return found if stats is None else merge(np.stack([stats, found]))
+
+
+def finish_rows(
+    at_label: Array, y: Array, u: Any, w: Any, e: float, t: float, losses: Any, stats: Array,
+    num_classes: int,
+) -> list[float]:  # fmt: skip
+    """Losses from the statistics and the label's logit, which is all that is read then."""
+    chosen, threads = _here()
+    x = np.broadcast_to(at_label[:, None], (len(y), num_classes))
+    total = np.zeros(-(-len(y) // _LABELS))
+    job = chosen.kernels.rows_index(
+        x, y, None, u, None, w, e, t, losses, total, None, stats, 1.0, None, FINISH, 0,
+        num_classes, False,
+    )  # fmt: skip
+    _run_blocks([job], len(y), _LABELS, threads)
+    return total.tolist()
+
+
+def softmax_rows(x: Array, factor: Array, stats: Array) -> None:
+    """Overwrite logits by ``factor`` x probability.
+
+    The last column of ``x`` is none of the classes: it is where the kernel finds the label.
+    """
+    chosen, threads = _here()
+    rows, width = x.shape[0], x.shape[1] - 1
+    elsewhere = np.broadcast_to(np.intp(width), rows)
+    job = chosen.kernels.rows_index(
+        x, elsewhere, None, None, factor, None, 0.0, 0.0, None, None, x, stats, 1.0, None, FINISH,
+        0, width, False,
+    )  # fmt: skip
+    _run_blocks([job], rows, max(1, _BLOCK // width), threads)
+
+
+def add_outer(x: Array, a: Array | None, b: Array | None) -> None:
+    """Add ``a[i] b[k]`` to every ``x[i, k]``; without one of them, 1 in its place."""
+    _, threads = _here()
+    step = max(1, _SCRATCH // x.shape[1])
+
+    def work(k: int) -> None:
+        rows = slice(k * step, (k + 1) * step)
+        part = b if a is None else a[rows, None] if b is None else a[rows, None] * b
+        with np.errstate(all="ignore"):
+            x[rows] += part
+
+    _threads.run(work, -(-len(x) // step), threads if x.size >= _choices.PARALLEL else 1)
+
+
+def sum_columns(x: Array) -> Array:
+    """The sum of each column in float64."""
+    _, threads = _here()
+    sums = np.empty(x.shape[1])
+    step = max(16, _BLOCK // max(1, len(x)))
+
+    def work(k: int) -> None:
+        columns = slice(k * step, (k + 1) * step)
+        with np.errstate(all="ignore"):
+            x[:, columns].sum(axis=0, dtype=np.float64, out=sums[columns])
+
+    _threads.run(work, -(-x.shape[1] // step), threads if x.size >= _choices.PARALLEL else 1)
+    return sums
+
+
 # ---- entries by themselves: no classes, no rows -----------------------------------------
 
 
@@ -736,24 +845,19 @@ def _run_entries(
 ) -> list[float]:
     """Run the kernel over all entries; the sums of the losses of the blocks, in order."""
     size = arrays[0].size
-    if size < _PARALLEL:
+    if size < _choices.PARALLEL:
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)
-    blocks = -(-each // _BLOCK)
+    step = _block(size)
+    blocks = -(-each // step)
     total = np.zeros(blocks * len(folds))
     jobs = [
         bind(*fold, total[k * blocks : (k + 1) * blocks] if sums else None)
         for k, fold in enumerate(folds)
     ]
 
-    jobs = _sweep_blocks(jobs, each, _BLOCK, threads, 0)
-
-    def work(k: int) -> None:
-        k, block = divmod(k, blocks)
-        jobs[k](block * _BLOCK, min(each, (block + 1) * _BLOCK), block)
-
-    _threads.run(work, blocks * len(jobs), threads)
+    _run_blocks(jobs, each, step, threads)
     return total.tolist()
 
 

@@ -354,3 +354,75 @@ def unit_interval(name: str, a: Array) -> None:
     if a.size and not (a.min() >= 0 and a.max() <= 1):
         worst = a.min() if not a.min() >= 0 else a.max()
         raise ValueError(f"{name} must lie in [0, 1]; got {worst}")
+
+
+def is_sparse(x: Any) -> bool:
+    """Tell SciPy's sparse matrices and arrays, without importing SciPy."""
+    return hasattr(x, "tocsr")
+
+
+def linear(inputs: Any, weight: Any, bias: Any) -> tuple[Any, Array, Array | None, DType]:
+    """The arrays of a linear layer (or CSR inputs) and the dtype to compute in."""
+    if is_sparse(inputs):
+        if getattr(inputs, "format", None) != "csr" or len(inputs.shape) != 2:
+            raise TypeError(
+                "inputs must be an array or, if sparse, of SciPy's CSR format with two axes "
+                f"(see its method tocsr); got {type(inputs).__name__} of shape {inputs.shape}"
+            )
+    else:
+        inputs = np.asarray(inputs)
+    named = {"inputs": inputs, "weight": np.asarray(weight)}
+    if bias is not None:
+        named["bias"] = np.asarray(bias)
+    for name, a in named.items():
+        if _float_types(a.dtype) is None:
+            raise TypeError(
+                f"{name} must be float16, bfloat16, float32, float64, integer or bool; "
+                f"got {a.dtype}"
+            )
+    weight, bias = named["weight"], named.get("bias")
+    if weight.ndim != 2 or weight.shape[0] == 0:
+        raise ValueError(
+            "weight must have shape (C, D), a row of features for each of at least one class; "
+            f"got {weight.shape}"
+        )
+    if len(inputs.shape) == 0 or inputs.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"inputs must have shape (..., {weight.shape[1]}), the features of weight of shape "
+            f"{weight.shape}; got {inputs.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"bias must have shape ({weight.shape[0]},), one number per class; got {bias.shape}"
+        )
+    dtype = np.result_type(*(_FLOAT32 if is_half(a.dtype) else a.dtype for a in named.values()))
+    return inputs, weight, bias, _FLOAT32 if dtype == _FLOAT32 else _FLOAT64
+
+
+def linear_outputs(
+    given: Any, inputs: Any, weight: Array, bias: Array | None
+) -> list[Array | None]:
+    """Arrays for the gradients to inputs, weight and bias; None where one must be made."""
+    if given is None:
+        return [None, None, None]
+    if not isinstance(given, tuple) or len(given) != 3:
+        raise TypeError(
+            "grad_out must be LinearGradients, or a tuple of arrays (or None) for inputs, weight "
+            f"and bias; got {type(given).__name__}"
+            + (f" of {len(given)}" if isinstance(given, tuple) else "")
+        )
+    arrays = {"inputs": inputs, "weight": weight, "bias": bias}
+    for (name, a), out in zip(arrays.items(), given):
+        if out is not None and (a is None or is_sparse(a)):
+            what = "a bias" if a is None else "dense inputs"
+            raise ValueError(f"grad_out.{name} needs {what}; got an array without")
+    return [
+        None if out is None else output(f"grad_out.{name}", out, a.shape, *gradient_types(a.dtype))
+        for (name, a), out in zip(arrays.items(), given)
+    ]
+
+
+def gradient_types(dtype: DType) -> list[DType]:
+    """Dtypes that the gradient to an array may have, the one that is made first."""
+    own = _float_types(dtype)[1]  # type: ignore[index]
+    return [own] if dtype.kind in "biu" else [own, dtype]  # may be byte-swapped

@@ -13,6 +13,8 @@ class Settings(NamedTuple):
 
     def over(self, other: "Settings") -> "Settings":
         """These settings, with gaps filled from others."""
+        if self.backend is None and self.threads is None:
+            return other
         return Settings(
             other.backend if self.backend is None else self.backend,
             other.threads if self.threads is None else self.threads,

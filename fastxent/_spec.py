@@ -52,6 +52,10 @@ _GRAD = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="|coefficient of p| x la
 _LABEL_ENTRY = Budget(4, per_gap=True)
 _ENTRY = Budget(4)  # nothing cancels in an entry by itself
 _ENTRY_GRAD = Budget(4, floor32=1e-7, floor64=2e-16, floor_of="|g| (|1-z| + |pos_weight z|)")
+_PRODUCT = Budget(
+    4, floor32=6e-8, floor64=1.1e-16,
+    floor_of="D x largest sum_i |h_i weight_ki| + |bias_k|, to first order through the formula",
+)  # fmt: skip
 
 
 class Spec(NamedTuple):
@@ -82,6 +86,7 @@ FAMILIES = {
     "dense": "rows of scores, a distribution over the classes per row",
     "picked": "rows of log-probabilities, one class index per row; only its entry is read",
     "sequence": "rows of scores over batch and time, one class index per row",
+    "linear": "rows of features, a row of weights per class, one class index per row of features",
     "activation": "entries by themselves; no labels",
     "binary": "entries by themselves, one label in [0, 1] each",
 }
@@ -175,6 +180,24 @@ SPECS = {
             {"value": _LOSS, "grad": _GRAD},
             ("shift",),
             "any real x; integer labels in [0, V) where the weight is not 0",
+        ),
+        Spec(
+            "linear_cross_entropy",
+            "linear",
+            "x_k = sum_i h_i weight_ki + bias_k;  L = u [(1-e) w_y (lse - x_y) + (e/C) sum_k w_k "
+            "(lse - x_k) + t lse^2]",
+            (
+                "bias",
+                "sample_weight",
+                "class_weight",
+                "ignore_index",
+                "label_smoothing",
+                "z_loss",
+                "reduction",
+            ),
+            {"value": _PRODUCT, "grad": _PRODUCT},
+            ("permutation", "smoothing_zero", "linear_weights"),
+            "any real h, weight and bias; integer labels in [0, C)",
         ),
         Spec(
             "sigmoid",

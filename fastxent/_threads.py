@@ -12,6 +12,24 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from typing import Any
+
+import numpy as np
+
+#: Room for the exponentials of a row (or of a few), so that its gradient need not compute
+#: them again: half a megabyte of floats, which stays in the second-level cache.
+ROOM_BYTES = (1 << 19) + (1 << 14)
+_rooms = threading.local()
+
+
+def room() -> Any:
+    """Return the calling thread's room."""
+    try:
+        return _rooms.room
+    except AttributeError:
+        _rooms.room = np.empty(ROOM_BYTES, np.uint8)
+        return _rooms.room
+
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0

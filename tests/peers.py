@@ -392,6 +392,24 @@ def cross_entropy(
     return _torch_reduced(value, size, reduction, count, size_average, reduce)
 
 
+def linear_cross_entropy(
+    input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean",
+    ignore_index=None, label_smoothing=0.0, options=None,
+):  # fmt: skip
+    x, w = _wide(input), _wide(linear_weight)
+    flat = w.reshape(-1, w.shape[-1])
+    b = np.zeros(len(flat)) if linear_bias is None else _wide(linear_bias).ravel()
+    logits = (x @ flat.T + b).reshape(*x.shape[:-1], *w.shape[:-1])
+    value, size = cross_entropy(
+        logits, target, weight, None, -100 if ignore_index is None else ignore_index, None,
+        reduction, label_smoothing,
+    )  # fmt: skip
+    # A logit is the sum of terms, which the peer adds up in its dtype.
+    terms = np.nan_to_num(np.abs(x) @ np.abs(flat).T + np.abs(b)).max(initial=0.0)
+    logit = np.nan_to_num(np.abs(logits)).max(initial=0.0)
+    return value, size * (1 + x.shape[-1] * terms / np.maximum(logit, 1e-9))
+
+
 def nll_loss(
     input, target, weight=None, size_average=None, ignore_index=-100, reduce=None,
     reduction="mean",
@@ -541,6 +559,7 @@ FORMULAS = {
     "torch.nn.functional.log_softmax": _torch_normalizer(log_softmax),
     "torch.nn.functional.nll_loss": nll_loss,
     "torch.nn.functional.cross_entropy": cross_entropy,
+    "torch.nn.functional.linear_cross_entropy": linear_cross_entropy,
     "torch.nn.functional.binary_cross_entropy": binary_cross_entropy,
     "torch.nn.functional.binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     "torch.nn.Softmax": _torch_normalizer(softmax),

@@ -173,9 +173,10 @@ def test_docstring(function):
     assert lines[0].endswith(".")
     assert lines[1] == ""
     headings = [a for a, b in itertools.pairwise(lines) if b and set(b) == {"-"}]
-    order = ("Parameters", "Returns", "Raises", "Notes", "References", "Examples")
+    order = ("Parameters", "Returns", "Raises", "See Also", "Notes", "References", "Examples")
     is_class = inspect.isclass(FUNCTIONS[function])
-    assert headings == [h for h in order if not is_class or h not in ("Returns", "Raises")]
+    left_out = {"Returns", "Raises"} if is_class else {"See Also"} - set(headings)
+    assert headings == [h for h in order if h not in left_out]
     section = text.split("Parameters\n----------\n")[1].split("\n\n")[0]
     names = [
         name.strip()

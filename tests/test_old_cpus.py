@@ -25,10 +25,12 @@ CODE = """
 import numpy as np
 import fastxent as fx
 from fastxent._backends import words
-print(*words())
+# Numba compiles for minutes under emulation, and asks the processor by itself.
+words = [word for word in words() if word != "numba"]
+print(*words)
 for dtype in ("float16", "float32", "float64"):
     x = np.array([[0, -20, -25], [3, 1, -3]], dtype)
-    for word in words():
+    for word in words:
         with fx.config(backend=word):
             loss, grad = fx.sparse_softmax_cross_entropy_with_grad(x, np.array([0, 2]))
             assert abs(loss[0] / 2.0750415730e-09 - 1) < 3e-6, (dtype, word, loss)

@@ -125,3 +125,12 @@ def test_backend_of_a_thread_is_its_own():
 
     with ThreadPoolExecutor(len(words())) as pool:
         assert all(pool.map(work, words()))
+
+
+def test_thread_counts_in_any_order():
+    """Helpers of an earlier call may wake in a later one, with fewer seats or more blocks."""
+    x = data.rng(5).standard_normal((4000, 100)).astype(np.float32)
+    expected = fx.logsumexp(x).tobytes()
+    for threads in (1, 40, 2, 300, 3, 2, 17) * 10:
+        with fx.config(threads=threads):
+            assert fx.logsumexp(x).tobytes() == expected

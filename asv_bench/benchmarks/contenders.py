@@ -25,8 +25,9 @@ class Job(NamedTuple):
     axis: int
     dtype: str
     threads: int
-    x: Any  # logits
+    x: Any  # logits; of a linear layer the features
     labels: Any  # None, int64 indices, or an array like x
+    weight: Any = None  # of a linear layer
 
 
 # ------------------------------------------------------------------------------------
@@ -65,6 +66,9 @@ def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     return None
 
 
+#: Features of a linear layer.
+FEATURES = 128
+
 #: Family -> labels for logits of a shape.
 LABELS = {
     "normalizer": _none,
@@ -72,6 +76,7 @@ LABELS = {
     "dense": _distributions,
     "picked": _index,
     "sequence": _index,
+    "linear": _index,
     "activation": _none,
     "binary": _yes_or_no,
 }
@@ -83,6 +88,7 @@ OPTIONS = {
     "dense": ("axis", "reduction"),
     "picked": ("axis", "reduction"),
     "sequence": (),
+    "linear": ("reduction",),
     "activation": (),
     "binary": ("reduction",),
 }
@@ -110,8 +116,14 @@ def make_job(
             return rng.uniform(0.01, 0.99, shape)
         return rng.standard_normal(shape, dtype=np.float32)
 
-    x = _drawn(shape, draw, narrow)
     labels = LABELS[family](rng, shape, axis, narrow)
+    if family == "linear":
+        if len(shape) != 2:
+            raise NotImplementedError(f"{function} takes rows of classes")
+        x, weight = (_drawn((n, FEATURES), draw, narrow) for n in shape)
+        weight = (weight.astype(np.float32) * FEATURES**-0.5).astype(narrow)
+        return Job(function, grad, axis, dtype, threads, x, labels, weight)
+    x = _drawn(shape, draw, narrow)
     return Job(function, grad, axis, dtype, threads, x, labels)
 
 
@@ -138,12 +150,16 @@ def ours(job: Job, mode: str = "given") -> Callable[[], Any]:
     family = FUNCTIONS[job.function]
     options: dict[str, Any] = {"axis": job.axis, "reduction": "mean"}
     options = {name: options[name] for name in OPTIONS[family]}
-    arguments = (job.x,) if job.labels is None else (job.x, job.labels)
+    arguments = tuple(a for a in (job.x, job.weight, job.labels) if a is not None)
     name = job.function + ("_with_grad" if job.grad else "")
     if not hasattr(fx, name):
         raise NotImplementedError(f"this commit has no {name}")
     if job.grad and mode != "fresh":
-        options["grad_out"] = job.x if mode == "in place" else np.empty_like(job.x)
+        if family == "linear":
+            arrays = np.empty_like(job.x), np.empty_like(job.weight), None
+            options["grad_out"] = fx.LinearGradients(*arrays)
+        else:
+            options["grad_out"] = job.x if mode == "in place" else np.empty_like(job.x)
     if job.labels is None and job.function != "logsumexp":
         options["out"] = np.empty_like(job.x)
     return functools.partial(getattr(fx, name), *arguments, **options)
@@ -165,7 +181,7 @@ def _torch(job: Job, how: str) -> Any:
             return torch.from_numpy(a.view("int16")).view(torch.bfloat16)
         return torch.from_numpy(a)
 
-    x, labels = tensor(job.x), tensor(job.labels)
+    x, labels, weight = tensor(job.x), tensor(job.labels), tensor(job.weight)
     axis = job.axis
     functions = {
         "sparse_softmax_cross_entropy": lambda x: F.cross_entropy(x, labels),
@@ -175,6 +191,7 @@ def _torch(job: Job, how: str) -> Any:
         "log_softmax": lambda x: F.log_softmax(x, axis),
         "nll_loss": lambda x: F.nll_loss(x, labels),
         "sequence_loss": lambda x: F.cross_entropy(x.flatten(0, 1), labels.flatten()),
+        "linear_cross_entropy": lambda x: F.cross_entropy(x @ weight.T, labels),
         "sigmoid": torch.sigmoid,
         "log_sigmoid": F.logsigmoid,
         "sigmoid_cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, labels),
@@ -184,7 +201,7 @@ def _torch(job: Job, how: str) -> Any:
         return None
     function = functions[job.function]
     if how == "function transform":
-        if not job.grad:
+        if not job.grad or weight is not None:
             return None
         torch._dynamo.reset()  # or the caches of earlier rows count against this one
         transformed = torch.compile(torch.func.grad_and_value(function), dynamic=False)
@@ -200,11 +217,15 @@ def _torch(job: Job, how: str) -> Any:
     if not job.grad:
         return lambda: function(x)
     x = x.detach().requires_grad_()
+    if weight is not None:
+        weight.requires_grad_()
 
     def call():
         loss = function(x)
         loss.backward()
         grad, x.grad = x.grad, None
+        if weight is not None:
+            grad, weight.grad = (grad, weight.grad, None), None
         return loss, grad
 
     return call
@@ -232,6 +253,7 @@ def _jax(job: Job) -> Any:
         "log_softmax": lambda x, y: jax.nn.log_softmax(x, axis=axis),
         "nll_loss": lambda x, y: -jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).mean(),
         "sequence_loss": lambda x, y: optax.softmax_cross_entropy_with_integer_labels(x, y).mean(),
+        "linear_cross_entropy": lambda x, y: sparse(x[0] @ x[1].T, y).mean(),
         "sigmoid": lambda x, y: jax.nn.sigmoid(x),
         "log_sigmoid": lambda x, y: jax.nn.log_sigmoid(x),
         "sigmoid_cross_entropy": lambda x, y: optax.sigmoid_binary_cross_entropy(x, y).mean(),
@@ -241,6 +263,8 @@ def _jax(job: Job) -> Any:
         return None
     function = functions[job.function]
     x = jnp.asarray(job.x)
+    if job.weight is not None:
+        x = x, jnp.asarray(job.weight)
     compiled = jax.jit(jax.value_and_grad(function) if job.grad else function)
     return lambda: jax.block_until_ready(compiled(x, labels))
 
@@ -369,6 +393,8 @@ def _by_hand(job: Job) -> Any:
 
     def call():
         result = _around(_Hand, job, job.x.astype(np.float32))()
+        if job.weight is not None:
+            return result
         return (result[0], result[1].astype(job.x.dtype)) if job.grad else result
 
     return call
@@ -377,6 +403,8 @@ def _by_hand(job: Job) -> Any:
 def _around(special: Any, job: Job, x: Any) -> Any:
     """The obvious formulas around somebody's normalisers."""
     axis, labels = job.axis, job.labels
+    if job.weight is not None:
+        return _linear(special, job, x)
     rows = x.size // x.shape[axis]
 
     def at_labels(a):
@@ -439,6 +467,22 @@ def _around(special: Any, job: Job, x: Any) -> Any:
         ("binary_cross_entropy", False): probabilities,
         ("binary_cross_entropy", True): probabilities_grad,
     }.get((job.function, job.grad))
+
+
+def _linear(special: Any, job: Job, x: Any) -> Any:
+    """The logits as a whole, and what follows from their gradient."""
+    weight = job.weight.astype(x.dtype)
+    loss = "sparse_softmax_cross_entropy"
+
+    def call():
+        logits = job._replace(function=loss, weight=None)
+        result = _around(special, logits, x @ weight.T)()
+        if not job.grad:
+            return result
+        value, grad = result
+        return value, (grad @ weight, grad.T @ x, None)
+
+    return call
 
 
 #: name -> (module that must be importable, maker)

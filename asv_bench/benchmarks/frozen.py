@@ -19,6 +19,7 @@ FUNCTIONS = {
     "log_sigmoid": "activation",
     "sigmoid_cross_entropy": "binary",
     "binary_cross_entropy": "binary",
+    "linear_cross_entropy": "linear",
 }
 
 

@@ -27,7 +27,7 @@ class _Memory:
     version = "1"
     timeout = 300
     param_names = ("function", "contender", "workload")
-    params = (of("index", "dense", "picked", "sequence", "binary"), CONTENDERS, LARGE)
+    params = (of("index", "dense", "picked", "sequence", "binary", "linear"), CONTENDERS, LARGE)
     grad = False
 
     def setup(self, function, contender, workload):
@@ -49,7 +49,9 @@ class _Memory:
         extra = resident("VmHWM") - before
         del result
         # Ours writes into an array that exists; a peer makes one.
-        outputs = self.job.x.nbytes if self.grad and contender in PEERS else 0
+        arrays = self.job.x, self.job.weight
+        outputs = sum(a.nbytes for a in arrays if a is not None)
+        outputs *= self.grad and contender in PEERS
         return max(0, extra - outputs)
 
     extra.unit = "bytes"

@@ -1,10 +1,12 @@
 """Time of a call, warmed up, on every workload."""
 
 import functools
+import math
 import time
 
 from .contenders import prepare, warm
-from .frozen import CASES, CONTENDERS, FEW_CASES, of
+from .frozen import BACKENDS, CASES, CONTENDERS, FEW_CASES, of
+from .limits import limit_entries
 
 #: asv runs ``setup`` before each sample; the arrays are made once in a process.
 prepared = functools.lru_cache(maxsize=1)(prepare)
@@ -70,11 +72,62 @@ class Activation(_Speed):
 
 
 class OtherLoss(_Speed):
-    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "linear"), CONTENDERS, FEW_CASES)
     time_forward = _Speed.run
 
 
 class OtherLossWithGrad(_Speed):
-    params = (of("picked", "sequence", "binary"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "linear"), CONTENDERS, FEW_CASES)
     grad = True
     time_gradient = _Speed.run
+
+
+class Fraction:
+    """The share of the speed of memory that a call reaches, float32.
+
+    One read of the logits (and of labels of their shape), or one copy, on as many threads,
+    over the time of the call.  Both take turns; the largest share counts.
+    """
+
+    version = "1"
+    timeout = 300
+    param_names = ("function", "backend", "workload")
+    params = (
+        ("logsumexp", *of("index", "dense")),
+        BACKENDS,
+        tuple(case.split()[0] for case in CASES if case.endswith("float32")),
+    )
+    rounds = 7
+    unit = "of the limit"
+
+    def share(self, kind, grad, function, backend, workload):
+        if grad and function == "logsumexp":
+            raise NotImplementedError("logsumexp has no gradient")
+        job, call = prepare(backend, function, workload, "float32", grad)
+        warm(call)
+        limits = limit_entries(job, kind)
+        if not limits:
+            return math.nan
+        limits = sorted(limits, key=lambda limit: _seconds(limit.call) / limit.passes)[:2]
+        return max(
+            min(_seconds(limit.call) / limit.passes for limit in limits) / _seconds(call)
+            for _ in range(self.rounds)
+        )
+
+    def track_read_fraction(self, function, backend, workload):
+        return self.share("read", False, function, backend, workload)
+
+    def track_copy_fraction(self, function, backend, workload):
+        return self.share("copy", True, function, backend, workload)
+
+    track_read_fraction.unit = track_copy_fraction.unit = unit
+
+
+def _seconds(call):
+    """The smallest time of a few calls."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)

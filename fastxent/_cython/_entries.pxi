@@ -320,17 +320,22 @@ cdef void run_entries(Entries* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t 
         t.total[block] = total
 
 
+cdef void compute_entries(void* task, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
+                          char* room, Py_ssize_t size) noexcept nogil:
+    if (<Entries*>task).single:
+        run_entries(<Entries*>task, first, stop, block, <float>0)
+    else:
+        run_entries(<Entries*>task, first, stop, block, <double>0)
+
+
 cdef class EntriesJob(Arrays):
     """Arrays of entries bound to the kernel; calling it computes a range of entries."""
 
     cdef Entries task
 
-    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
-        with nogil:
-            if self.task.single:
-                run_entries(&self.task, first, stop, block, <float>0)
-            else:
-                run_entries(&self.task, first, stop, block, <double>0)
+    def __cinit__(self):
+        self.part.compute = compute_entries
+        self.part.task = &self.task
 
 
 def elements(x, z, u, g, pw, double e, str kind, loss, total, grad, double scale, bint stream):

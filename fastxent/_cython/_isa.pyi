@@ -5,20 +5,23 @@ from typing_extensions import disjoint_base
 
 _Array = np.ndarray[Any, Any]
 
+DIRECT: object
+
 @disjoint_base
-class Arrays: ...
-
-@final
-class Job(Arrays):
+class Arrays:
     def __call__(
         self, first: int, stop: int, block: int = 0, room: _Array | None = None
     ) -> None: ...
+    @staticmethod
+    def sweep(
+        jobs: list[Any], rows: int, step: int, threads: int, room: _Array | None
+    ) -> list[Any]: ...
 
 @final
-class EntriesJob(Arrays):
-    def __call__(
-        self, first: int, stop: int, block: int = 0, room: _Array | None = None
-    ) -> None: ...
+class Job(Arrays): ...
+
+@final
+class EntriesJob(Arrays): ...
 
 def normalize(
     x: _Array,

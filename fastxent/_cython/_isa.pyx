@@ -28,7 +28,12 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+
+from .._choices import SMALL_CLASSES
+from .._pool import RUN
 
 cdef extern from "_elements.h" nogil:
     bint HAS_FMA, HAS_ADD_EXP_FLOATS, HAS_ENTRY_FLOATS
@@ -74,8 +79,34 @@ cdef extern from "_tiles.h" nogil:
     void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
     void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
 
+cdef extern from "_direct.h" nogil:
+    ctypedef enum Op "fx_op":
+        LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE
+
+    ctypedef struct fx_direct:
+        Op op
+        int bytes, label_bytes
+        const char* x
+        const char* y
+        char* loss
+        char* grad
+        Py_ssize_t rows, classes
+        double scale, total
+        char* room
+        Py_ssize_t room_bytes
+    const char* FX_DIRECT
+
+cdef extern from "_pool.h" nogil:
+    ctypedef void (*fx_piece)(void*, int64_t, char*, Py_ssize_t) noexcept nogil
+    const char* FX_POOL
+
+ctypedef int (*fx_pool_run)(fx_piece, void*, int64_t, int, char*, Py_ssize_t) except -1 nogil
+
+cdef fx_pool_run on_pool = <fx_pool_run>PyCapsule_GetPointer(RUN, FX_POOL)
+
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
+    void* memset(void*, int, size_t)
 
 ctypedef fused real:
     float
@@ -90,11 +121,8 @@ cdef enum:
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
+    GROUP = 512         # rows of tiles whose gradients go past the cache together
     SOON = 12           # classes from one that is read to what is fetched meanwhile
-    SMALL = 32          # up to this many contiguous classes go by tiles
-
-cdef enum Op:
-    LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE
 
 cdef enum Phase:
     ALL, SCAN, FINISH
@@ -678,6 +706,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // width))
+    cdef Py_ssize_t whole = size // <Py_ssize_t>sizeof(real)
     cdef double total = 0
     cdef real* kept = NULL
     # Rows are kept in whole groups, which may take up to a block more than their elements.
@@ -688,19 +717,25 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     if kept != NULL and most == 1 and t.stats.data == NULL:
         total = run_long_rows(t, first, stop, kept, unused)
         row = stop
+    if t.tiled:
+        total = run_tiles(t, first, stop, kept, room, whole, unused)
+        row = stop
     while row < stop:
         count = min(most, stop - row)
-        if t.tiled:
-            if t.num_inner > 1:
-                count = min(count, t.num_inner - row % t.num_inner)
-            total += run_tile(t, row // t.num_inner, row % t.num_inner, count, kept, unused)
-        else:
-            total += run_rows(t, row, count, kept, unused)
+        total += run_rows(t, row, count, kept, unused)
         row += count
     if t.stream:
         stream_fence()
     if t.total != NULL:
         t.total[block] = total
+
+
+cdef Py_ssize_t SMALL = SMALL_CLASSES
+
+
+cdef bint by_tiles(Task* t, Py_ssize_t itemsize) noexcept nogil:
+    return t.num_classes <= SMALL or (
+        t.x.classes != itemsize and distance(t.x.classes) > distance(pitch(t, &t.x)))
 
 
 cdef int kind_of(Py_buffer* b) except -1:
@@ -734,16 +769,87 @@ cdef int kind_of(Py_buffer* b) except -1:
     return kind | (KIND_SWAPPED if swapped and b.itemsize > 1 else 0)
 
 
+#: Computes a range of rows (or entries) of a task: first, stop, block, room and its size.
+ctypedef void (*Compute)(void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*,
+                         Py_ssize_t) noexcept nogil
+
+cdef struct Part:
+    Compute compute
+    void* task
+
+cdef struct Sweep:
+    Part* parts
+    Py_ssize_t num_parts, rows, step
+
+
+cdef void sweep_piece(void* sweep, int64_t k, char* room, Py_ssize_t size) noexcept nogil:
+    cdef Sweep* s = <Sweep*>sweep
+    cdef Part* part = &s.parts[k % s.num_parts]
+    cdef Py_ssize_t block = k // s.num_parts
+    part.compute(part.task, block * s.step, min(s.rows, (block + 1) * s.step), block, room, size)
+
+
+cdef void compute_rows(void* task, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
+                       char* room, Py_ssize_t size) noexcept nogil:
+    if (<Task*>task).single:
+        run(<Task*>task, first, stop, block, room, size, <float>0)
+    else:
+        run(<Task*>task, first, stop, block, room, size, <double>0)
+
+
 cdef class Arrays:
-    """The buffers of arrays, held while a job lives."""
+    """A job: the buffers of its arrays, held while it lives, and what computes with them."""
 
     cdef Py_buffer buffers[10]
     cdef int held
+    cdef Part part
 
     def __dealloc__(self):
         cdef int k
         for k in range(self.held):
             PyBuffer_Release(&self.buffers[k])
+
+    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
+        """Compute a range of rows."""
+        cdef Py_buffer b
+        b.buf = NULL
+        b.len = 0
+        if room is not None:
+            PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
+        with nogil:
+            self.part.compute(self.part.task, first, stop, block, <char*>b.buf, b.len)
+        if room is not None:
+            PyBuffer_Release(&b)
+
+    @staticmethod
+    def sweep(list jobs, Py_ssize_t rows, Py_ssize_t step, int threads, room):
+        """Compute all rows of all jobs, block by block, on the pool.
+
+        Return the jobs that are left: all of them, if the pool has other work.
+        """
+        cdef Sweep s
+        cdef Py_buffer b
+        cdef Py_ssize_t k
+        cdef bint busy
+        s.num_parts, s.rows, s.step = len(jobs), rows, step
+        s.parts = <Part*>malloc(len(jobs) * sizeof(Part))
+        if s.parts == NULL:
+            raise MemoryError
+        b.buf = NULL
+        b.len = 0
+        try:
+            for k in range(s.num_parts):
+                s.parts[k] = (<Arrays?>jobs[k]).part
+            if room is not None:
+                PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
+            with nogil:
+                busy = on_pool(sweep_piece, &s, (rows + step - 1) // step * s.num_parts, threads,
+                               <char*>b.buf, b.len)
+        finally:
+            if b.buf != NULL:
+                PyBuffer_Release(&b)
+            free(s.parts)
+        return jobs if busy else []
 
     cdef Py_buffer* hold(self, array, bint writable) except NULL:
         cdef Py_buffer* b = &self.buffers[self.held]
@@ -789,19 +895,9 @@ cdef class Job(Arrays):
 
     cdef Task task
 
-    def __call__(self, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block=0, room=None):
-        cdef Py_buffer b
-        b.buf = NULL
-        b.len = 0
-        if room is not None:
-            PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
-        with nogil:
-            if self.task.single:
-                run(&self.task, first, stop, block, <char*>b.buf, b.len, <float>0)
-            else:
-                run(&self.task, first, stop, block, <char*>b.buf, b.len, <double>0)
-        if room is not None:
-            PyBuffer_Release(&b)
+    def __cinit__(self):
+        self.part.compute = compute_rows
+        self.part.task = &self.task
 
     cdef int bind_logits(self, x, mask, stats, int phase, Py_ssize_t begin,
                          Py_ssize_t end) except -1:
@@ -813,8 +909,7 @@ cdef class Job(Arrays):
         t.num_classes = b.shape[1]
         t.num_inner = b.shape[2] if b.ndim == 3 else 1
         t.single = t.x.kind & 31 in (KIND_F16, KIND_BF16, KIND_F32)
-        t.tiled = t.num_classes <= SMALL or (
-            t.x.classes != b.itemsize and distance(t.x.classes) > distance(pitch(t, &t.x)))
+        t.tiled = by_tiles(t, b.itemsize)
         self.bind(&t.mask, mask, True)
         self.bind(&t.stats, stats, False, True)
         t.phase = <Phase>phase
@@ -966,6 +1061,44 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     with nogil:
         good = labels_pass(t, &weight, &nonzero)
     return good, weight, nonzero
+
+
+# ---------------------------------------------------------------- small calls
+
+cdef inline void lay(View* v, const char* data, int kind, Py_ssize_t outer,
+                     Py_ssize_t classes) noexcept nogil:
+    v.data = <char*>data
+    v.kind = kind
+    v.outer = outer
+    v.classes = classes
+
+
+cdef void direct(fx_direct* d) noexcept nogil:
+    """All rows of a plain call, at once."""
+    cdef Task t
+    cdef int kind = KIND_F32 if d.bytes == 4 else KIND_F64
+    memset(&t, 0, sizeof(Task))
+    t.op = d.op
+    t.num_outer = d.rows
+    t.num_classes = t.end = d.classes
+    t.num_inner = 1
+    t.single = d.bytes == 4
+    lay(&t.x, d.x, kind, d.classes * d.bytes, d.bytes)
+    lay(&t.grad, d.grad, kind, d.classes * d.bytes, d.bytes)
+    lay(&t.loss, d.loss, kind, d.bytes, 0)
+    if t.op == DENSE:
+        lay(&t.y, d.y, kind, d.classes * d.bytes, d.bytes)
+    else:
+        lay(&t.y, d.y, KIND_I32 if d.label_bytes == 4 else KIND_I64, d.label_bytes, 0)
+    t.tiled = by_tiles(&t, d.bytes)
+    t.in_place = d.grad != NULL and d.grad == d.x
+    t.scale = d.scale
+    t.total = &d.total
+    compute_rows(&t, 0, d.rows, 0, d.room, d.room_bytes)
+
+
+#: For `_front`, which asks no Python of the kernels.
+DIRECT = PyCapsule_New(<void*>&direct, FX_DIRECT, NULL)
 
 
 # ---------------------------------------------------------------- entries by themselves

@@ -47,12 +47,12 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
 
 
 cdef void store_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
-                     Py_ssize_t depth, const real* d) noexcept nogil:
+                     Py_ssize_t depth, const real* d, bint stream) noexcept nogil:
     cdef real lines[BLOCK]
     cdef char* p = v.data + o * v.outer + i * v.inner + c * v.classes
     cdef char* to = p
     cdef Py_ssize_t j, k, across = pitch(t, v), apart = across
-    cdef bint native = v.kind == native_kind(lines[0]) and not t.stream
+    cdef bint native = v.kind == native_kind(lines[0]) and not stream
     if distance(v.classes) < distance(across):
         if v.classes != sizeof(real) or not native:
             to = <char*>&lines[0]
@@ -64,16 +64,16 @@ cdef void store_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t co
         if to == p:
             return
         if across == depth * v.classes:
-            store(v.kind, p, v.classes, count * depth, &lines[0], t.stream)
+            store(v.kind, p, v.classes, count * depth, &lines[0], stream)
             return
         for j in range(count):
-            store(v.kind, p + j * across, v.classes, depth, &lines[j * depth], t.stream)
+            store(v.kind, p + j * across, v.classes, depth, &lines[j * depth], stream)
     elif native and count == TILE and across == sizeof(real):
         for k in range(depth):
             memcpy(p + k * v.classes, d + k * TILE, TILE * sizeof(real))
     else:
         for k in range(depth):
-            store(v.kind, p + k * v.classes, across, count, d + k * TILE, t.stream)
+            store(v.kind, p + k * v.classes, across, count, d + k * TILE, stream)
 
 
 cdef void load_allowed(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Py_ssize_t c,
@@ -277,9 +277,9 @@ cdef void load_exact_tile(Task* t, Lanes* s, Py_ssize_t o, Py_ssize_t i, Py_ssiz
             tail[k * TILE + j] = <real>((v - buf[k * TILE + j]) + error)
 
 
-cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes* s, real* kept,
-                    real* x, char* allowed) noexcept nogil:
-    """The gradient of the rows; with kept one multiplication each of what the scan left."""
+cdef void emit_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes* s,
+                    real* kept, real* x, char* allowed) noexcept nogil:
+    """The gradient of the rows, to out; with kept one multiplication each of what the scan left."""
     cdef real c[BLOCK]
     cdef real lost[BLOCK]
     cdef real d[BLOCK]
@@ -342,7 +342,7 @@ cdef void emit_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes
                 for j in range(TILE):
                     if zero[j] or not allowed[k * TILE + j]:
                         d[k * TILE + j] = nothing
-        store_tile(t, &t.grad, o, i, count, b, depth, &d[0])
+        store_tile(t, out, o, i, count, b, depth, &d[0], t.stream and out == &t.grad)
 
 
 cdef void load_labels(const char* p, int kind, Py_ssize_t stride, Py_ssize_t count,
@@ -477,7 +477,7 @@ cdef void finish_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lan
                 settle_slope(s, j, True, False, single, 0, z)
 
 
-cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real* kept,
+cdef double run_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real* kept,
                      real unused) noexcept nogil:
     cdef Lanes s
     cdef real x[BLOCK]
@@ -524,5 +524,54 @@ cdef double run_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, real
         else:
             store(t.loss.kind, to, pitch(t, &t.loss), count, &s.loss[0], False)
     if t.grad.data != NULL:
-        emit_tile(t, o, i, count, &s, kept, &x[0], &allowed[0])
+        emit_tile(t, out, o, i, count, &s, kept, &x[0], &allowed[0])
     return sum_doubles(&s.loss[0], TILE)
+
+
+cdef double run_tiles(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept, char* room,
+                      Py_ssize_t size, real unused) noexcept nogil:
+    """All tiles of a range of rows.
+
+    Gradients that go past the cache, and whose rows are contiguous, are gathered in what is
+    left of the room and written some kilobytes at a time: a few lines of each class, cut where
+    the tile ends and not where a line does, took 1.5 times as long.
+    """
+    cdef View out = t.grad
+    cdef View* to = &t.grad
+    cdef Py_ssize_t width = t.end - t.begin, across = pitch(t, &t.grad), group = 0, gathered = 0
+    cdef Py_ssize_t row = first, begin = first, count, k, o, i
+    cdef double total = 0
+    cdef real* stage = <real*>room
+    if t.grad.data != NULL and t.stream and distance(across) < distance(t.grad.classes):
+        if kept != NULL:
+            k = TILE * (width + (width + DEPTH - 1) // DEPTH)
+            stage += k
+            size -= k
+        group = min(<Py_ssize_t>GROUP, size // width // TILE * TILE)
+        if group > TILE:
+            to = &out
+            out.kind = native_kind(unused)
+            out.classes = group * sizeof(real)
+            out.outer = sizeof(real) if t.num_inner == 1 else 0
+            out.inner = sizeof(real) - out.outer
+    while row < stop:
+        o = row // t.num_inner
+        i = row % t.num_inner
+        count = min(<Py_ssize_t>TILE, stop - row)
+        if t.num_inner > 1:
+            count = min(count, t.num_inner - i)
+        if gathered == 0:
+            begin = row
+            out.data = <char*>stage - t.begin * out.classes - o * out.outer - i * out.inner
+        total += run_tile(t, to, o, i, count, kept, unused)
+        row += count
+        gathered += count
+        if gathered + TILE > group or row == stop or (t.num_inner > 1 and row % t.num_inner == 0):
+            if to == &out:
+                o = begin // t.num_inner
+                i = begin % t.num_inner
+                for k in range(width):
+                    store(t.grad.kind, t.grad.data + o * t.grad.outer + i * t.grad.inner
+                          + (t.begin + k) * t.grad.classes, across, gathered, stage + k * group, True)
+            gathered = 0
+    return total

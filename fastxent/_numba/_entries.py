@@ -210,8 +210,8 @@ def cost(x, a, b, scale, both, like):
 def cost_of_probs(p, a, b, scale):
     """Losses -(a log(1 - p) + b log(p)) and their derivatives times scale; NaN outside [0, 1]."""
     v = where((p > 0) & (p <= 1), p, where(p == 0, 0.0, np.nan))  # -0.0 is 0
-    rest = -(v - 1.0)
-    log = where(v == 1, -np.inf, log_sum(rest, -(rest - 1.0) - v))
+    rest = 1.0 - v  # not -(v - 1.0), which is -0 at 1
+    log = where(v == 1, -np.inf, log_sum(rest, (1.0 - rest) - v))
     up = -a * log
     subnormal = v < 2.2250738585072014e-308
     log = log_sum(where(subnormal, v * 18014398509481984.0, v), 0.0)  # 2^54

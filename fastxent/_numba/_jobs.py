@@ -16,13 +16,14 @@ import numba
 import numpy as np
 from numba import types
 
+from .. import _choices
 from . import _entries, _table
 from . import _kernels as k
 
 Array = np.ndarray[Any, Any]
 
 #: Blocks per worker in one native call: Python looks for Ctrl-C in between.
-_BLOCKS = 32
+_BLOCKS = 16
 
 #: Numba's own threads.
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
@@ -111,11 +112,21 @@ class Job:
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
         self._kernel(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
 
-    def sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
-        """All blocks at once on Numba's threads, at most as many as it has; False if not now.
+    @staticmethod
+    def sweep(
+        jobs: "list[Job]", rows: int, step: int, threads: int, room: Array | None
+    ) -> "list[Job]":
+        """Compute all rows of all jobs on Numba's threads; the jobs that are left.
 
-        ``room`` is the number of bytes that each thread may use.
+        ``room`` tells how many bytes each thread may use.
         """
+        if rows <= step:  # pieces of long rows, a block each: they run side by side elsewhere
+            return jobs
+        size = 0 if room is None else room.nbytes
+        return [job for job in jobs if not job._sweep(rows, step, threads, size)]
+
+    def _sweep(self, rows: int, step: int, threads: int, room: int) -> bool:
+        """All blocks at once on Numba's threads, at most as many as it has; False if not now."""
         global _rooms
         if _forked or not _sweeping.acquire(blocking=False):
             return False
@@ -147,7 +158,7 @@ def _rows_kernel(x: Any) -> Any:
     strides = x.strides
     across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
     apart = strides[1] != x.itemsize and abs(strides[1]) > abs(across)
-    return k.run_tiles if apart or x.shape[1] <= k.SMALL else k.run_rows
+    return k.run_tiles if apart or x.shape[1] <= _choices.SMALL_CLASSES else k.run_rows
 
 
 _OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}

@@ -169,7 +169,6 @@ BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
 LINE_BYTES = 8 * TILE
 DEPTH = 32  # classes per tile block: TILE * DEPTH == BLOCK
-SMALL = 32  # up to this many contiguous classes go by tiles
 
 #: Bytes before the fields of an array object: address, dimensions, shape, strides.
 HEAD = object.__basicsize__

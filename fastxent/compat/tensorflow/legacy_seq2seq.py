@@ -80,6 +80,10 @@ def sequence_loss_by_example(
         "logits must be float16, ...; the arguments look swapped", another dtype that is not
         allowed.
 
+    See Also
+    --------
+    fastxent.sequence_loss_by_example_with_grad : The gradient too.
+
     Notes
     -----
     Differences: TensorFlow adds 1e-12 to the sum of the weights; here an example whose weights sum
@@ -151,6 +155,10 @@ def sequence_loss(
     TypeError
         "logits must be float16, ...; the arguments look swapped", another dtype that is not
         allowed.
+
+    See Also
+    --------
+    fastxent.sequence_loss_with_grad : Arrays over batch and time, and the gradient too.
 
     Notes
     -----

@@ -36,6 +36,10 @@ class Reduction:
     SUM_BY_NONZERO_WEIGHTS, SUM_OVER_NONZERO_WEIGHTS
         The sum over the number of losses whose weight is not 0.
 
+    See Also
+    --------
+    compute_weighted_loss : What the words mean.
+
     Notes
     -----
     A denominator of 0 gives 0, as in TensorFlow. No deliberate differences.
@@ -130,6 +134,10 @@ def compute_weighted_loss(
     TypeError
         A dtype that is not allowed.
 
+    See Also
+    --------
+    Reduction : The words.
+
     Notes
     -----
     Differences: computed in float64, where TensorFlow uses float32 even for float64 losses; a loss
@@ -197,6 +205,10 @@ def sparse_softmax_cross_entropy(
         A shape or reduction that is not allowed.
     TypeError
         "labels must be integers ...", "logits must be float16, ...; the arguments look swapped".
+
+    See Also
+    --------
+    fastxent.sparse_softmax_cross_entropy_with_grad : The gradient too; logits come first.
 
     Notes
     -----
@@ -274,6 +286,10 @@ def softmax_cross_entropy(
     TypeError
         "logits must be float16, ...; the arguments look swapped".
 
+    See Also
+    --------
+    fastxent.softmax_cross_entropy_with_grad : The gradient too; logits come first.
+
     Notes
     -----
     Differences: a label of 0 on a logit of ``-inf`` costs 0, where TensorFlow returns NaN; a row of
@@ -346,6 +362,10 @@ def sigmoid_cross_entropy(
     TypeError
         "logits must be float16, ...; the arguments look swapped".
 
+    See Also
+    --------
+    fastxent.sigmoid_cross_entropy_with_grad : The gradient too; logits come first.
+
     Notes
     -----
     Differences: infinite logits have the true limits, 0 or infinity, where TensorFlow returns NaN
@@ -404,8 +424,8 @@ def log_loss(
     Returns
     -------
     ndarray or scalar
-        float64 for float64 ``predictions``, else float32; their shape, or a scalar when reduced.
-        0 for a mean over nothing.
+        Shape of ``predictions``, or a scalar when reduced: float64 for float64
+        ``predictions``, else float32. 0 for a mean over nothing.
 
     Raises
     ------
@@ -413,6 +433,10 @@ def log_loss(
         A shape or reduction that is not allowed.
     TypeError
         A dtype that is not allowed.
+
+    See Also
+    --------
+    fastxent.binary_cross_entropy_with_grad : The gradient too; probabilities come first.
 
     Notes
     -----

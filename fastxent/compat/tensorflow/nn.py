@@ -46,6 +46,10 @@ def softmax(logits: Any, axis: Any = None, name: Any = None) -> Array:
     TypeError
         "logits must be float16, bfloat16, float32 or float64; got ...".
 
+    See Also
+    --------
+    fastxent.softmax : Masks, any dtype, and an array to write into.
+
     Notes
     -----
     Difference: a NaN or an infinity makes its whole row NaN, where TensorFlow's float32 kernel
@@ -89,6 +93,10 @@ def log_softmax(logits: Any, axis: Any = None, name: Any = None) -> Array:
     TypeError
         "logits must be float16, bfloat16, float32 or float64; got ...".
 
+    See Also
+    --------
+    fastxent.log_softmax : Masks, any dtype, and an array to write into.
+
     Notes
     -----
     Difference: an almost certain class keeps its digits, where TensorFlow returns 0 in float32.
@@ -126,6 +134,10 @@ def sigmoid(x: Any, name: Any = None) -> Any:
     ------
     TypeError
         "x must be float16, bfloat16, float32 or float64; got ...".
+
+    See Also
+    --------
+    fastxent.sigmoid : Any dtype, and an array to write into.
 
     Notes
     -----
@@ -171,6 +183,10 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: Any
         A shape that is not allowed.
     TypeError
         "labels must be integers ...", "logits must be float16, ...; the arguments look swapped".
+
+    See Also
+    --------
+    fastxent.sparse_softmax_cross_entropy_with_grad : The gradient too; logits come first.
 
     Notes
     -----
@@ -232,6 +248,10 @@ def softmax_cross_entropy_with_logits(
     TypeError
         "logits must be float16, ...; the arguments look swapped".
 
+    See Also
+    --------
+    fastxent.softmax_cross_entropy_with_grad : The gradient too; logits come first.
+
     Notes
     -----
     Differences: a label of 0 on a logit of ``-inf`` costs 0, where TensorFlow returns NaN; any
@@ -287,6 +307,10 @@ def sigmoid_cross_entropy_with_logits(
     TypeError
         "logits must be float16, ...; the arguments look swapped".
 
+    See Also
+    --------
+    fastxent.sigmoid_cross_entropy_with_grad : The gradient too; logits come first.
+
     Notes
     -----
     Differences: labels may have any real dtype; infinite logits have the true limits, 0 or
@@ -336,6 +360,10 @@ def weighted_cross_entropy_with_logits(
         A shape that is not allowed.
     TypeError
         "logits must be float16, ...; the arguments look swapped".
+
+    See Also
+    --------
+    fastxent.sigmoid_cross_entropy_with_grad : The gradient too; logits come first.
 
     Notes
     -----

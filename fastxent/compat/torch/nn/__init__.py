@@ -46,6 +46,10 @@ class Softmax(_Module):
     dim : int, optional
         The axis of the classes; None is deprecated.
 
+    See Also
+    --------
+    functional.softmax : The same as a function.
+
     Notes
     -----
     No differences from ``torch.nn.Softmax`` beyond those of `functional.softmax`.
@@ -79,6 +83,10 @@ class LogSoftmax(_Module):
     ----------
     dim : int, optional
         The axis of the classes; None is deprecated.
+
+    See Also
+    --------
+    functional.log_softmax : The same as a function.
 
     Notes
     -----
@@ -121,6 +129,10 @@ class NLLLoss(_Loss):
         Deprecated, with ``size_average``.
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         What becomes of the losses.
+
+    See Also
+    --------
+    functional.nll_loss : The same as a function.
 
     Notes
     -----
@@ -174,6 +186,10 @@ class CrossEntropyLoss(_Loss):
     label_smoothing : float, default: 0.0
         Share of the target's mass that is spread over all classes.
 
+    See Also
+    --------
+    functional.cross_entropy : The same as a function.
+
     Notes
     -----
     No differences from ``torch.nn.CrossEntropyLoss`` beyond those of `functional.cross_entropy`.
@@ -222,6 +238,10 @@ class BCELoss(_Loss):
     reduction : {'none', 'sum', 'mean'}, default: 'mean'
         What becomes of the losses.
 
+    See Also
+    --------
+    functional.binary_cross_entropy : The same as a function.
+
     Notes
     -----
     No differences from ``torch.nn.BCELoss`` beyond those of `functional.binary_cross_entropy`.
@@ -266,6 +286,10 @@ class BCEWithLogitsLoss(_Loss):
         What becomes of the losses.
     pos_weight : array_like, optional
         Weight of the positive label; broadcasts to the input.
+
+    See Also
+    --------
+    functional.binary_cross_entropy_with_logits : The same as a function.
 
     Notes
     -----

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .... import _check, losses, normalizers
+from .... import _check, linear, losses, normalizers
 from ..._common import Array, cast, float_dtypes, indices, normalized, softmax_loss
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "linear_cross_entropy",
     "log_softmax",
     "nll_loss",
     "softmax",
@@ -30,21 +31,27 @@ _NAMES = {
     "class_weight": "weight",
     "sample_weight": "weight",
 }
-_OURS = re.compile(r"\b(" + "|".join(_NAMES) + r")\b")
+#: And those of a linear layer.
+_LINEAR_NAMES = _NAMES | {"inputs": "input", "weight": "linear_weight", "bias": "linear_bias"}
 
 
 class _Named:
     """Lets an error name the peer's arguments."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+        self.ours = re.compile(r"\b(" + "|".join(names) + r")\b")
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind in (IndexError, TypeError, ValueError):
-            raise kind(_OURS.sub(lambda m: _NAMES[m[0]], str(error))) from None
+            raise kind(self.ours.sub(lambda m: self.names[m[0]], str(error))) from None
 
 
-_named = _Named()
+_named = _Named(_NAMES)
+_named_linear = _Named(_LINEAR_NAMES)
 
 
 def _reduction(size_average: Any, reduce: Any, reduction: Any, level: int = 3) -> str:
@@ -102,6 +109,10 @@ def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
     TypeError
         "input must be float16, bfloat16, float32 or float64; got ...".
 
+    See Also
+    --------
+    fastxent.softmax : Masks, any dtype, and an array to write into.
+
     Notes
     -----
     No deliberate differences.
@@ -145,6 +156,10 @@ def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = 
         ``dim`` is out of range (it is an IndexError too, as in PyTorch).
     TypeError
         "input must be float16, bfloat16, float32 or float64; got ...".
+
+    See Also
+    --------
+    fastxent.log_softmax : Masks, any dtype, and an array to write into.
 
     Notes
     -----
@@ -225,6 +240,10 @@ def nll_loss(
     TypeError
         A dtype that is not allowed: integers as ``input``, floats as ``target``.
 
+    See Also
+    --------
+    fastxent.nll_loss_with_grad : The gradient too.
+
     Notes
     -----
     Differences: targets may have any integer dtype and weights any real one; a class of weight 0
@@ -298,6 +317,11 @@ def cross_entropy(
     TypeError
         A dtype that is not allowed: integers as ``input`` or as distributions, floats as classes.
 
+    See Also
+    --------
+    fastxent.sparse_softmax_cross_entropy_with_grad : The gradient too, of index labels.
+    fastxent.softmax_cross_entropy_with_grad : The gradient too, of distributions.
+
     Notes
     -----
     Differences: classes may have any integer dtype and weights any real one; a term whose weight,
@@ -339,6 +363,114 @@ def cross_entropy(
     return cast(loss, dtypes.pop() if len(dtypes) == 1 else wide)
 
 
+def linear_cross_entropy(
+    input: Any,
+    linear_weight: Any,
+    target: Any,
+    *,
+    linear_bias: Any = None,
+    weight: Any = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Any:
+    """Cross entropy of a linear layer, as ``torch.nn.functional.linear_cross_entropy``.
+
+    Parameters
+    ----------
+    input : array_like
+        Features ``(F,)`` or ``(N, F)``: float16, bfloat16, float32 or float64.
+    linear_weight : array_like
+        Their weights, shape ``(C, F)`` or ``(C, d1, ..., dk, F)``.
+    target : array_like
+        Floats of the shape of the logits, ``(C,)`` or ``(N, C, d1, ..., dk)``: a distribution over
+        the classes for each row. Integers of that shape without the class axis: classes in
+        ``[0, C)``.
+    linear_bias : array_like, optional
+        Added to the logits, shape of ``linear_weight`` without its last axis.
+    weight : array_like, optional
+        Weight of each class, shape ``(C,)``.
+    reduction : {'none', 'sum', 'mean'}, default: 'mean'
+        As for `cross_entropy`.
+    ignore_index : int, optional
+        Rows with this class, by default -100, have the loss 0 and do not count in a mean. Not
+        with distributions.
+    label_smoothing : float, default: 0.0
+        Share of the target's mass that is spread over all classes; one below 0 counts as 0.
+    options : LinearCrossEntropyOptions, optional
+        How PyTorch cuts the rows; not looked at.
+
+    Returns
+    -------
+    ndarray or scalar
+        Shape of the logits without the class axis, or a scalar when reduced. Dtype of ``input``;
+        for distributions as for `cross_entropy`.
+
+    Raises
+    ------
+    IndexError
+        "target must lie in [0, C) ...; got ... at position ...".
+    ValueError
+        A shape, reduction or number that is not allowed.
+    TypeError
+        A dtype that is not allowed: integers as ``input``, floats as classes.
+
+    See Also
+    --------
+    fastxent.linear_cross_entropy : The function beneath, with gradients.
+
+    Notes
+    -----
+    Differences: for classes and a weight of two axes the logits are never held as a whole, whatever
+    ``options``; half precision is computed in float32, logits included; and those of
+    `cross_entropy`.
+
+    References
+    ----------
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear_cross_entropy.html
+
+    Examples
+    --------
+    >>> from fastxent.compat.torch.nn import functional as F
+    >>> print(f"{F.linear_cross_entropy([[1.0, 2.0]], [[1, 1], [-1, 1], [-3, 0]], [0]):.8f}")
+    0.12910891
+    """
+    reduction = _reduction(None, None, reduction)
+    x, y = _check.floating("input", input, _SWAPPED), indices(target)
+    w = np.asarray(linear_weight)
+    if x.ndim not in (1, 2) or w.ndim < 2 or (x.ndim == 1 and w.ndim > 2):
+        raise ValueError(
+            "input and linear_weight must have shapes (F,) and (C, F), or (N, F) and "
+            f"(C, d1, ..., dk, F); got {x.shape} and {w.shape}"
+        )
+    smoothing, classes = max(label_smoothing, 0.0), w.shape[0]
+    if w.ndim == 2 and classes and y.shape != (*x.shape[:-1], classes):
+        if x.ndim == 1 and y.shape == (1,):
+            y = y.reshape(())
+        with _named_linear:
+            loss = linear.linear_cross_entropy(
+                x, w, y, bias=linear_bias, class_weight=weight, reduction=reduction,
+                ignore_index=-100 if ignore_index is None else ignore_index,
+                label_smoothing=smoothing,
+            )  # fmt: skip
+        return cast(loss, x.dtype)
+    if ignore_index is not None and y.dtype.kind not in "iu":
+        raise ValueError(f"ignore_index must be None for distributions; got {ignore_index}")
+    with _named_linear:
+        _, flat, bias, dtype = _check.linear(
+            x, w.reshape(-1, w.shape[-1]), None if linear_bias is None else np.ravel(linear_bias)
+        )
+    logits = x.astype(dtype) @ flat.astype(dtype).T
+    if bias is not None:
+        logits += bias
+    loss = cross_entropy(
+        logits.reshape(*x.shape[:-1], *w.shape[:-1]), target, weight, reduction=reduction,
+        ignore_index=-100 if ignore_index is None else ignore_index, label_smoothing=smoothing,
+    )  # fmt: skip
+    return cast(loss, x.dtype)
+
+
 def binary_cross_entropy(
     input: Any,
     target: Any,
@@ -376,6 +508,10 @@ def binary_cross_entropy(
         A shape or reduction that is not allowed, a probability or label outside [0, 1].
     TypeError
         A dtype that is not allowed.
+
+    See Also
+    --------
+    fastxent.binary_cross_entropy_with_grad : The gradient too.
 
     Notes
     -----
@@ -452,6 +588,10 @@ def binary_cross_entropy_with_logits(
         A shape or reduction that is not allowed.
     TypeError
         A dtype that is not allowed.
+
+    See Also
+    --------
+    fastxent.sigmoid_cross_entropy_with_grad : The gradient too.
 
     Notes
     -----

@@ -1,0 +1,56 @@
+"""Condense asv's results to what the documentation shows: ``python asv_bench/history.py FILE``.
+
+For each commit that was measured, the median of its samples of some benchmarks.
+"""
+
+import datetime
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+#: Benchmark -> what its calls are called.
+SHOWN = {"speed.Loss.time_forward": "", "speed.LossWithGrad.time_gradient": ", gradient"}
+CONTENDER = "cython:v4"
+
+
+def times(result):
+    """Name -> seconds, of one file of results."""
+    found = {}
+    columns = result["result_columns"]
+    for benchmark, ending in SHOWN.items():
+        record = dict(zip(columns, result["results"].get(benchmark, []), strict=False))
+        for values, parameters in zip(
+            record.get("result") or [], itertools.product(*record.get("params", [])), strict=False
+        ):
+            function, contender, case = (p.strip("'") for p in parameters)
+            if contender == CONTENDER and values is not None:
+                found[f"{function} {case}{ending}"] = float(f"{values:.3g}")
+    return found
+
+
+def main(target):
+    runs = {}
+    for path in HERE.glob(".asv/results/*/*.json"):
+        result = json.loads(path.read_text())
+        if "commit_hash" in result:
+            runs.setdefault(result["commit_hash"], {}).update(times(result))
+    runs = {commit: found for commit, found in runs.items() if found}
+    command = ["git", "log", "--format=%H %ct", "--all"]
+    log = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout
+    dates = dict(line.split() for line in log.splitlines())
+    order = sorted(runs, key=lambda commit: int(dates[commit]))
+    names = dict.fromkeys(name for commit in order for name in runs[commit])
+    day = datetime.date.fromtimestamp
+    history = {
+        "commits": [{"hash": c[:8], "date": day(int(dates[c])).isoformat()} for c in order],
+        "times": {name: [runs[c].get(name) for c in order] for name in names},
+    }
+    Path(target).write_text(json.dumps(history, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

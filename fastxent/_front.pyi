@@ -1,0 +1,19 @@
+from typing import Any, final
+
+@final
+class Front:
+    def __new__(cls, capsule: object) -> Front: ...
+    def normalize(self, kind: str, x: Any, axis: Any, out: Any, keepdims: bool) -> Any | None: ...
+    def loss(
+        self,
+        index: bool,
+        logits: Any,
+        labels: Any,
+        axis: Any,
+        smoothing: Any,
+        z_loss: Any,
+        reduction: Any,
+        out: Any,
+        with_grad: bool,
+        grad: Any,
+    ) -> Any | None: ...

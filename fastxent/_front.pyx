@@ -1,0 +1,256 @@
+"""Small plain calls, checked, planned and run in one compiled frame.
+
+A call of a few hundred elements costs more in frames of Python than in arithmetic.  So
+what most calls are (arrays of NumPy's own type, C-contiguous, native float32 or float64,
+classes last, no option but ``reduction`` and the outputs) is recognised here and handed
+to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
+by None: the general path of `_call` takes it, and says what is wrong.  Nothing has been
+written then.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_IsContiguous,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+
+import numpy
+
+from . import _choices, _threads
+from ._spec import REDUCTIONS
+
+cdef extern from "_direct.h" nogil:
+    ctypedef enum fx_op:
+        LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE
+
+    ctypedef struct fx_direct:
+        fx_op op
+        int bytes, label_bytes
+        const char* x
+        const char* y
+        char* loss
+        char* grad
+        Py_ssize_t rows, classes
+        double scale, total
+        char* room
+        Py_ssize_t room_bytes
+
+    ctypedef void (*fx_direct_run)(fx_direct*) noexcept nogil
+    const char* FX_DIRECT
+
+#: Elements below which the general path is serial, and has one block whatever the shape.
+cdef Py_ssize_t LIMIT = _choices.PARALLEL
+
+cdef object ndarray = numpy.ndarray
+cdef object empty = numpy.empty
+cdef object float32 = numpy.float32
+cdef object float64 = numpy.float64
+cdef object room = _threads.room
+cdef tuple MEANS = REDUCTIONS[2:]
+cdef dict OPS = {"logsumexp": LOGSUMEXP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX}
+
+
+cdef class Call:
+    """The arrays of a call, held while it runs."""
+
+    cdef fx_direct task
+    cdef Py_buffer buffers[5]
+    cdef int held
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.held):
+            PyBuffer_Release(&self.buffers[k])
+
+    cdef Py_buffer* hold(self, array, bint writable):
+        """The buffer of a plain array, or NULL."""
+        cdef Py_buffer* b = &self.buffers[self.held]
+        if type(array) is not ndarray:
+            return NULL
+        try:
+            PyObject_GetBuffer(
+                array, b, PyBUF_FORMAT | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
+        except (ValueError, BufferError):
+            return NULL
+        self.held += 1
+        if (b.format == NULL or b.format[0] == 0 or b.format[1] != 0
+                or <uintptr_t>b.buf % b.itemsize or not PyBuffer_IsContiguous(b, c"C")):
+            return NULL
+        return b
+
+    cdef bint logits(self, x, axis):
+        """Take up the logits; tell whether they are plain and small."""
+        cdef Py_buffer* b = self.hold(x, False)
+        if b == NULL or not is_float(b) or b.ndim == 0 or type(axis) is not int:
+            return False
+        if axis != -1 and axis != b.ndim - 1:
+            return False
+        self.task.x = <const char*>b.buf
+        self.task.bytes = b.itemsize
+        self.task.classes = b.shape[b.ndim - 1]
+        self.task.scale = 1.0
+        if not 0 < b.len < LIMIT * b.itemsize:
+            return False
+        self.task.rows = b.len // (b.itemsize * self.task.classes)
+        return True
+
+    cdef bint labels(self, y, bint index):
+        """Take up the labels; tell whether they are plain and, as indices, in range."""
+        cdef Py_buffer* x = &self.buffers[0]
+        cdef Py_buffer* b = self.hold(y, False)
+        if b == NULL or not has_shape(b, x, x.ndim - index):
+            return False
+        self.task.y = <const char*>b.buf
+        self.task.label_bytes = b.itemsize
+        if not index:
+            return b.format[0] == x.format[0]
+        if b.format[0] in b"lq" and b.itemsize == 8:
+            return in_range(<const int64_t*>b.buf, self.task.rows, self.task.classes)
+        if b.format[0] in b"li" and b.itemsize == 4:
+            return in_range(<const int32_t*>b.buf, self.task.rows, self.task.classes)
+        return False
+
+    cdef char* output(self, array, int ndim):
+        """Memory of an output: the logits' dtype and their first axes, apart from all others."""
+        cdef Py_buffer* x = &self.buffers[0]
+        cdef Py_buffer* b = self.hold(array, True)
+        cdef int k
+        if b == NULL or b.format[0] != x.format[0] or not has_shape(b, x, ndim):
+            return NULL
+        for k in range(self.held - 1):
+            if apart(b, &self.buffers[k]):
+                continue
+            # In place, all of it.
+            if k > 0 or b.buf != x.buf or ndim != x.ndim:
+                return NULL
+        return <char*>b.buf
+
+    cdef per_row(self, fx_direct_run kernel, x, int ndim, out):
+        """Run, and return one number per row: an array, or a scalar."""
+        cdef double double_value = 0
+        cdef float float_value = 0
+        if out is None and ndim == 0:
+            if self.task.bytes == 8:
+                self.task.loss = <char*>&double_value
+            else:
+                self.task.loss = <char*>&float_value
+            self.run(kernel)
+            return scalar(&self.buffers[0], double_value + float_value)
+        if out is None:
+            out = empty(x.shape[:ndim], x.dtype)
+        self.task.loss = self.output(out, ndim)
+        if self.task.loss == NULL:
+            return None
+        self.run(kernel)
+        return out
+
+    cdef bint run(self, fx_direct_run kernel) except False:
+        cdef Py_buffer* b
+        if self.task.grad != NULL:
+            b = self.hold(room(), True)
+            self.task.room = <char*>b.buf
+            self.task.room_bytes = b.len
+        with nogil:
+            kernel(&self.task)
+        return True
+
+
+cdef inline bint is_float(Py_buffer* b):
+    return b.format[0] in b"fd"
+
+
+cdef inline bint has_shape(Py_buffer* a, Py_buffer* x, int ndim):
+    """Are these the first axes of x?"""
+    cdef int k
+    if a.ndim != ndim:
+        return False
+    for k in range(ndim):
+        if a.shape[k] != x.shape[k]:
+            return False
+    return True
+
+
+cdef inline bint apart(Py_buffer* a, Py_buffer* b):
+    return <char*>a.buf + a.len <= <char*>b.buf or <char*>b.buf + b.len <= <char*>a.buf
+
+
+ctypedef fused label:
+    int32_t
+    int64_t
+
+
+cdef inline bint in_range(const label* y, Py_ssize_t n, Py_ssize_t classes):
+    cdef Py_ssize_t k
+    for k in range(n):
+        if y[k] < 0 or y[k] >= classes:
+            return False
+    return True
+
+
+cdef inline bint is_zero(value):
+    return type(value) is float and <double>value == 0
+
+
+cdef inline object scalar(Py_buffer* x, double value):
+    # Beyond the range of float32 the result is inf, without NumPy's warning.
+    return float64(value) if x.itemsize == 8 else float32(<float>value)
+
+
+cdef class Front:
+    """The way in to some kernels; every answer is None where the general path is wanted."""
+
+    cdef fx_direct_run kernel
+
+    def __cinit__(self, capsule):
+        self.kernel = <fx_direct_run>PyCapsule_GetPointer(capsule, FX_DIRECT)
+
+    def normalize(self, str kind, x, axis, out, bint keepdims):
+        """logsumexp, softmax or log_softmax."""
+        cdef Call call = Call()
+        cdef int ndim
+        if keepdims or not call.logits(x, axis):
+            return None
+        call.task.op = OPS[kind]
+        ndim = call.buffers[0].ndim
+        if call.task.op == LOGSUMEXP:
+            return call.per_row(self.kernel, x, ndim - 1, out)
+        if out is None:
+            out = empty(x.shape, x.dtype)
+        call.task.grad = call.output(out, ndim)
+        if call.task.grad == NULL:
+            return None
+        call.run(self.kernel)
+        return out
+
+    def loss(self, bint index, logits, labels, axis, smoothing, z_loss, reduction, out,
+             bint with_grad, grad):
+        """Softmax cross entropy, with its gradient if asked for."""
+        cdef Call call = Call()
+        cdef int ndim
+        cdef double rows
+        if (not is_zero(smoothing) or not is_zero(z_loss) or type(reduction) is not str
+                or not call.logits(logits, axis) or not call.labels(labels, index)):
+            return None
+        call.task.op = INDEX if index else DENSE
+        ndim = call.buffers[0].ndim
+        if with_grad:
+            if grad is None:
+                grad = empty(logits.shape, logits.dtype)
+            call.task.grad = call.output(grad, ndim)
+            if call.task.grad == NULL:
+                return None
+        if reduction == "none":
+            result = call.per_row(self.kernel, logits, ndim - 1, out)
+        elif out is None and (reduction == "sum" or reduction in MEANS):
+            rows = 1.0 if reduction == "sum" else call.task.rows
+            call.task.scale /= rows
+            call.run(self.kernel)
+            result = scalar(&call.buffers[0], call.task.total / rows)
+        else:
+            return None
+        return result if result is None or not with_grad else (result, grad)

@@ -1,0 +1,3 @@
+RUN: object
+
+def reset() -> None: ...

@@ -106,6 +106,7 @@ cdef fx_pool_run on_pool = <fx_pool_run>PyCapsule_GetPointer(RUN, FX_POOL)
 
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
+    void* memmove(void*, const void*, size_t)
     void* memset(void*, int, size_t)
 
 ctypedef fused real:
@@ -121,7 +122,7 @@ cdef enum:
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
-    GROUP = 512         # rows of tiles whose gradients go past the cache together
+    GROUP = 528         # rows whose gradients go past the cache together: 8 tiles and a line
     SOON = 12           # classes from one that is read to what is fetched meanwhile
 
 cdef enum Phase:

@@ -148,6 +148,38 @@ def test_outputs_larger_than_the_cache(name, compiled, dtype, axis):
     assert (around == 7).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 21, 70_001), (1, 21, 2**18), (2, 5, 400_009)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_gradients_past_the_cache_along_an_inner_axis(row_name, compiled, dtype, shape):
+    """They are written in groups of tiles, whole lines only: at any alignment the same bits."""
+    name = row_name
+    if name == "logsumexp":
+        return  # its output is small
+    random = data.rng(5)
+    x = (4 * random.standard_normal(shape, dtype=np.float32)).astype(dtype)
+    if dtype == "float16":
+        x = np.concatenate([x, x])
+    if SPECS[name].family == "dense":
+        y = random.random(x.shape, dtype=np.float32)
+    else:
+        y = random.integers(0, shape[1], (len(x), shape[2]))
+
+    def into(scores, out):
+        if SPECS[name].is_loss:
+            return cases.with_grad(name)(scores, y, axis=1, grad_out=out)[1]
+        return cases.function(name)(scores, axis=1, out=out)
+
+    mine = x.copy()  # in place nothing goes past the cache
+    expected = into(mine, mine)
+    around = np.full(x.size + 70, 7, x.dtype)
+    for offset in (0, 1, 13):
+        view = around[offset : offset + x.size].reshape(x.shape)
+        assert into(x, view).tobytes() == expected.tobytes()
+        assert (around[:offset] == 7).all()
+        assert (around[offset + x.size :] == 7).all()
+        around[...] = 7
+
+
 def test_repeated_calls(name, backend):
     x, y = _big(name, "float32", 3001, 101)
     first = _everything(name, x, y)

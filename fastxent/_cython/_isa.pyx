@@ -29,7 +29,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from .._choices import SMALL_CLASSES
@@ -51,6 +51,7 @@ cdef extern from "_elements.h" nogil:
     double element_get(const char*, int)
     int64_t element_label(const char*, int)
     void element_put(char*, int, double)
+    const uint8_t* element_size
     bint widen_floats(int, const char*, Py_ssize_t, Py_ssize_t, float*)
     bint widen_doubles(int, const char*, Py_ssize_t, Py_ssize_t, double*)
     void widen_half(const char*, Py_ssize_t, float*)
@@ -73,7 +74,7 @@ cdef extern from "_elements.h" nogil:
 cdef extern from "_tiles.h" nogil:
     bint HAS_ADD_EXP_TILE
     void add_exp_tile(const float*, Py_ssize_t, const float*, const float*, float*, float*, float*,
-                      float*)
+                      float*, const char*, Py_ssize_t)
     void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*)
     void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
     void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
@@ -123,7 +124,6 @@ cdef enum:
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
     GROUP = 528         # rows whose gradients go past the cache together: 8 tiles and a line
-    SOON = 12           # classes from one that is read to what is fetched meanwhile
 
 cdef enum Phase:
     ALL, SCAN, FINISH

@@ -155,7 +155,8 @@ static inline void lanes_to_doubles(const double *from, ptrdiff_t pitch, ptrdiff
 #if defined(__AVX512F__)
 #define HAS_ADD_EXP_TILE 1
 static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m, const float *base,
-                                float *powers, float *parts, float *ties, float *kept) {
+                                float *powers, float *parts, float *ties, float *kept,
+                                const char *ahead, ptrdiff_t stride) {
     ptrdiff_t j, k;
     int i;
     for (j = 0; j < 64; j += 32) {
@@ -167,6 +168,7 @@ static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m,
         }
         for (k = 0; k < depth; k++)
             for (i = 0; i < 2; i++) {
+                if (ahead) prefetch(ahead + k * stride + 4 * j + 64 * i);
                 __m512 v = _mm512_loadu_ps(x + 64 * k + j + 16 * i), d, n, r, r2, p, q;
                 __mmask16 other = _mm512_cmp_ps_mask(v, _mm512_loadu_ps(m + j + 16 * i), _CMP_NEQ_UQ);
                 /* Below -200 the result is 0; NaN passes, since max returns its second operand then. */
@@ -196,8 +198,9 @@ static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m,
 #else
 #define HAS_ADD_EXP_TILE 0
 static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m, const float *base,
-                                float *powers, float *parts, float *ties, float *kept) {
-    (void)x; (void)depth; (void)m; (void)base; (void)powers; (void)parts; (void)ties; (void)kept;
+                                float *powers, float *parts, float *ties, float *kept,
+                                const char *ahead, ptrdiff_t stride) {
+    (void)ahead; (void)stride; (void)x; (void)depth; (void)m; (void)base; (void)powers; (void)parts; (void)ties; (void)kept;
 }
 #endif
 

@@ -11,8 +11,7 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
     cdef real lines[BLOCK]
     cdef real* q
     cdef const char* p = v.data + o * v.outer + i * v.inner + c * v.classes
-    cdef const char* fetch
-    cdef Py_ssize_t j, k, ahead, across = pitch(t, v)
+    cdef Py_ssize_t j, k, across = pitch(t, v)
     if count < TILE:
         for j in range(depth * TILE):
             buf[j] = 0
@@ -32,13 +31,7 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
             doubles_to_lanes(p, across, count, depth, buf)
         return
     for k in range(depth):
-        # Too many streams for the processor to see: fetch a few classes ahead, then the next rows.
-        ahead = c + k + SOON - t.end
         q = load(v.kind, p + k * v.classes, across, count, buf + k * TILE)
-        fetch = p + (k + SOON) * v.classes if ahead < 0 else (
-            p + (ahead + t.begin - c) * v.classes + TILE * across)
-        for j in range(0, TILE * across, 64):
-            prefetch(fetch + j)
         if q != buf + k * TILE:
             if count == TILE:
                 memcpy(buf + k * TILE, q, TILE * sizeof(real))
@@ -124,8 +117,22 @@ cdef void load_coefs_tile(Task* t, const double* shares, Py_ssize_t o, Py_ssize_
             buf[k * TILE + j] = v
 
 
+cdef const char* next_block(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t b) noexcept nogil:
+    """Where the logits lie that are read after those from class b on; NULL if the processor sees it.
+
+    There are more streams than it can follow, and waiting for memory would alternate with arithmetic.
+    """
+    cdef const char* p = t.x.data + o * t.x.outer + i * t.x.inner
+    cdef Py_ssize_t across = pitch(t, &t.x)
+    if across != element_size[t.x.kind & 31]:
+        return NULL
+    return p + (b + DEPTH) * t.x.classes if b + DEPTH < t.end else (
+        p + t.begin * t.x.classes + TILE * across)
+
+
 cdef void tile_sum(const real* x, Py_ssize_t depth, const real* m, const real* base, real* kept,
-                   double* rest, double* ties) noexcept nogil:
+                   const char* ahead, Py_ssize_t stride, double* rest,
+                   double* ties) noexcept nogil:
     """Adds the sum of exp(x - base) over the classes to rest, those equal to m to ties instead.
 
     One lane sums up to DEPTH terms: s and s t apart, since sums of powers of two are exact.
@@ -139,13 +146,16 @@ cdef void tile_sum(const real* x, Py_ssize_t depth, const real* m, const real* b
     cdef double unscale = unbias(base[0])
     if real is float and HAS_ADD_EXP_TILE:
         add_exp_tile(<const float*>x, depth, <const float*>m, <const float*>base, <float*>&powers[0],
-                     <float*>&parts[0], <float*>&equal[0], <float*>kept)
+                     <float*>&parts[0], <float*>&equal[0], <float*>kept, ahead, stride)
     else:
         for j in range(TILE):
             powers[j] = 0
             parts[j] = 0
             equal[j] = 0
         for k in range(depth):
+            if ahead != NULL:
+                for j in range(<Py_ssize_t>sizeof(real)):
+                    prefetch(ahead + k * stride + 64 * j)
             for j in range(TILE):
                 v = x[k * TILE + j] - base[j]
                 s = factors(v, True, &f)
@@ -236,7 +246,7 @@ cdef void scan_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes
         if kept != NULL:
             memcpy(bases + g * TILE, &m[0], TILE * sizeof(real))
         tile_sum(x, depth, &m[0], &base[0], kept + g * BLOCK if kept != NULL else NULL,
-                 &s.rest[0], &ties[0])
+                 next_block(t, o, i, b), t.x.classes, &s.rest[0], &ties[0])
         if has_coefficients(t):
             load_coefs_tile(t, &s.share[0], o, i, count, b, depth, allowed, &c[0])
             tile_gap(x, &c[0], depth, &base[0], &error[0], s)
@@ -282,7 +292,7 @@ cdef void emit_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c
     """The gradient of the rows, to out; with kept one multiplication each of what the scan left."""
     cdef real c[BLOCK]
     cdef real lost[BLOCK]
-    cdef real d[BLOCK]
+    cdef real d[BLOCK + TILE]
     cdef real m[TILE]
     cdef real a[TILE]
     cdef real tail[TILE]
@@ -311,7 +321,9 @@ cdef void emit_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c
             load_allowed(t, o, i, count, b, depth, allowed)
         if kept != NULL:
             for j in range(TILE):
-                scale = s.g[j] * s.a[j] * exp64(bases[h * TILE + j] - s.top[j])
+                scale = s.g[j] * s.a[j]
+                if blocks > 1:
+                    scale *= exp64(bases[h * TILE + j] - s.top[j])
                 # The terms' bias goes into the factor, unless a small one would underflow with it.
                 g[j] = <real>(unscale if -low < scale < low else 1.0)
                 a[j] = <real>(scale if -low < scale < low else scale * unscale)
@@ -334,9 +346,9 @@ cdef void emit_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c
                 for j in range(TILE):
                     d[k * TILE + j] = a[j] * exponential(x[k * TILE + j] - m[j], False)
         if t.op == INDEX:
-            for j in range(count):
-                if b <= s.label[j] < b + depth:
-                    d[(s.label[j] - b) * TILE + j] = <real>s.entry[j]
+            for j in range(count):      # labels of other blocks go beside it
+                k = min(<uint64_t>(s.label[j] - b), <uint64_t>depth)
+                d[k * TILE + j] = <real>s.entry[j]
         if t.mask.data != NULL or any_zero:
             for k in range(depth):
                 for j in range(TILE):

@@ -306,10 +306,11 @@ def floors() -> str:
     """The floors and the first sentences of the modules on them, from the top."""
     lines = []
     for part, floor in sorted(FLOORS.items(), key=lambda item: (-item[1], item[0])):
-        found = [p for p in (PACKAGE / f"{part}.py", PACKAGE / part / "__init__.py") if p.exists()]
-        if found:
-            what = ast.get_docstring(ast.parse(found[0].read_text())).splitlines()[0]
-            file = f"{part}.py" if found[0].parent == PACKAGE else f"{part}/"
+        names = (f"{part}.py", f"{part}.pyx", f"{part}/__init__.py")
+        for file in (name for name in names if (PACKAGE / name).exists()):
+            # The text between the first three quotes: Cython's modules have it too.
+            what = (PACKAGE / file).read_text().split('"""')[1].splitlines()[0]
+            file = file.removesuffix("__init__.py") if "/" in file else file
             lines.append([str(floor), f"`{file}`", what.replace("``", "`")])
     return table(["Floor", "File", "What lives there"], lines)
 
@@ -434,29 +435,62 @@ STYLE = {
 }
 
 
-def pictures(target: Path) -> dict[str, str]:
-    """Draw every picture in every mode; return its text for those who do not see it."""
+def draw(found: dict[str, Any], mode: str, **style: Any) -> str:
+    """One picture as SVG, from what its script defines."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    ink, colours = MODES[mode]
+    parts = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    inks = dict.fromkeys(parts, ink)
+    cycle = {"axes.prop_cycle": matplotlib.cycler(color=colours)}
+    with matplotlib.rc_context({**STYLE, **inks, **cycle, **style}):
+        figure = Figure(figsize=found["SIZE"])
+        found["draw"](figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def pictures(target: Path) -> dict[str, str]:
+    """Draw every picture in every mode; return its text for those who do not see it."""
     texts = {}
     for script in sorted((HERE / "pictures").glob("*.py")):
         found = runpy.run_path(str(script))
         texts[script.stem] = found["ALT"]
-        for mode, (ink, colours) in MODES.items():
-            style = dict.fromkeys(
-                ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
-                ink,
-            )
-            with matplotlib.rc_context(
-                {**STYLE, **style, "axes.prop_cycle": matplotlib.cycler(color=colours)}
-            ):
-                figure = Figure(figsize=found["SIZE"])
-                found["draw"](figure)
-                text = io.StringIO()
-                figure.savefig(text, format="svg", metadata={"Date": None})
-            write(target / f"{script.stem}-{mode}.svg", text.getvalue())
+        for mode in MODES:
+            write(target / f"{script.stem}-{mode}.svg", draw(found, mode))
     return texts
+
+
+def speed() -> str:
+    """The recorded speed table: ours, the limit of memory, and the fastest of the others."""
+    script = runpy.run_path(str(HERE / "pictures" / "speed.py"))
+    cells: dict[str, list[str]] = {}
+    for shape, _, times in sorted(script["record"](), key=lambda row: row[1]):
+        ours = [times[name] for name in ("fastxent", "fastxent, in place") if name in times]
+        peer = min(set(script["PEERS"]) & set(times), key=times.__getitem__)
+        cells.setdefault(shape, []).extend(
+            [
+                " / ".join(f"{t:.3g}" for t in ours),
+                f"{times['limit']:.3g}" if "limit" in times else "",
+                f"{times[peer]:.3g} {peer}",
+            ]
+        )
+    header = ["Logits", "Loss", "Limit", "Best other", "With gradient", "Limit", "Best other"]
+    return table(header, [[shape, *line] for shape, line in cells.items()])
+
+
+def readme() -> None:
+    """Renew the table and the picture of the README: run by hand after a new recording."""
+    path = HERE.parent / "README.md"
+    mark = "<!-- speed: python docs/generate.py -->\n"
+    before, _, after = path.read_text().split(mark)
+    path.write_text(f"{before}{mark}\n{speed()}\n{mark}{after}")
+    found = runpy.run_path(str(HERE / "pictures" / "speed.py"))
+    (HERE / "_static" / "speed.svg").write_text(
+        draw(found, "light", **{"savefig.transparent": False})
+    )
 
 
 # ---- what is copied into the site ----------------------------------------------------
@@ -494,6 +528,7 @@ def main() -> dict[str, str]:
         "budgets": budgets(),
         "floors": floors(),
         "sentences": sentences(),
+        "speed": speed(),
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),
@@ -502,3 +537,7 @@ def main() -> dict[str, str]:
         write(generated / f"{name}.md", text)
     mathjax(generated / "static" / "mathjax")
     return pictures(generated / "pictures")
+
+
+if __name__ == "__main__":
+    readme()

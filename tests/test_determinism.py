@@ -13,6 +13,7 @@ import pytest
 from conftest import of
 
 import fastxent as fx
+from fastxent import _choices
 from fastxent._spec import REDUCTIONS, SPECS
 
 THREADS = (1, 2, 7)
@@ -148,17 +149,17 @@ def test_outputs_larger_than_the_cache(name, compiled, dtype, axis):
     assert (around == 7).all()
 
 
-@pytest.mark.parametrize("shape", [(3, 21, 70_001), (1, 21, 2**18), (2, 5, 400_009)], ids=str)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("float32", (3, 21, 50_001)), ("float64", (1, 5, 2**18 + 2**16))], ids=str
+)
 def test_gradients_past_the_cache_along_an_inner_axis(row_name, compiled, dtype, shape):
     """They are written in groups of tiles, whole lines only: at any alignment the same bits."""
     name = row_name
     if name == "logsumexp":
         return  # its output is small
     random = data.rng(5)
-    x = (4 * random.standard_normal(shape, dtype=np.float32)).astype(dtype)
-    if dtype == "float16":
-        x = np.concatenate([x, x])
+    x = random.standard_normal(shape, dtype=dtype)
+    assert x.nbytes >= _choices.STREAM_BYTES
     if SPECS[name].family == "dense":
         y = random.random(x.shape, dtype=np.float32)
     else:

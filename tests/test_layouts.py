@@ -227,12 +227,12 @@ def test_nested_lists_are_logits(name, backend):
 
 #: On both sides of whole vectors, of whole tiles, and of where rows are no longer in tiles.
 FEW_CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 21, 31, 32, 33, 63, 64, 65, 70)
-ROW_COUNTS = (1, 3, 4, 5, 15, 16, 17, 63, 64, 65, 131)
+ROW_COUNTS = (1, 5, 16, 63, 64, 67, 131)
 
 
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_few_classes(row_name, compiled, dtype, axis):
-    """Any number of classes and of rows: as the reference, which knows neither tiles nor vectors."""
+    """Any number of classes and rows: as the reference, which knows neither tiles nor vectors."""
     random = data.rng(11)
     rtol = {"float64": 2e-14, "float16": 2e-3, "bfloat16": 1.6e-2}.get(dtype, 2e-6)
     for classes in FEW_CLASSES:

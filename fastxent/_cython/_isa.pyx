@@ -585,7 +585,7 @@ cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, d
 
 cdef inline void settle_slope(Lanes* s, Py_ssize_t j, bint index, bint coefficients, bint single,
                               double e, double z) noexcept nogil:
-    """The numbers of a row's gradient, after settle.  1 - p of the label is the sum of the others."""
+    """The numbers of a row's gradient, after settle.  1 - p is the sum of the others'."""
     cdef double m = s.m[j], rest = s.rest[j], whole = 1.0 + rest, g = s.g[j]
     cdef double hard = (1.0 - e) * s.wy[j] if index else <double>0.0
     cdef double a = hard, error = 0, b, p, other, inverse, tail, zero = s.absent[j]

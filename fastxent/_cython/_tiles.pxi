@@ -118,9 +118,9 @@ cdef void load_coefs_tile(Task* t, const double* shares, Py_ssize_t o, Py_ssize_
 
 
 cdef const char* next_block(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t b) noexcept nogil:
-    """Where the logits lie that are read after those from class b on; NULL if the processor sees it.
+    """Where the logits lie that are read after the block from class b on; NULL if nearby.
 
-    There are more streams than it can follow, and waiting for memory would alternate with arithmetic.
+    The processor does not follow as many streams, and would wait and compute by turns.
     """
     cdef const char* p = t.x.data + o * t.x.outer + i * t.x.inner
     cdef Py_ssize_t across = pitch(t, &t.x)
@@ -145,8 +145,9 @@ cdef void tile_sum(const real* x, Py_ssize_t depth, const real* m, const real* b
     cdef Py_ssize_t j, k
     cdef double unscale = unbias(base[0])
     if real is float and HAS_ADD_EXP_TILE:
-        add_exp_tile(<const float*>x, depth, <const float*>m, <const float*>base, <float*>&powers[0],
-                     <float*>&parts[0], <float*>&equal[0], <float*>kept, ahead, stride)
+        add_exp_tile(<const float*>x, depth, <const float*>m, <const float*>base,
+                     <float*>&powers[0], <float*>&parts[0], <float*>&equal[0], <float*>kept,
+                     ahead, stride)
     else:
         for j in range(TILE):
             powers[j] = 0

@@ -450,43 +450,44 @@ cdef void find_labels(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lan
 
 cdef void finish_tile(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, Lanes* s,
                       const real* x) noexcept nogil:
-    cdef Py_ssize_t j
+    """Losses and the numbers of the gradients, from the statistics."""
+    cdef Py_ssize_t j, lanes = (count + 15) // 16 * 16      # a few whole vectors
     cdef double e = t.e, z = t.t, scale = t.scale
     cdef bint slopes = t.grad.data != NULL, single = sizeof(real) == 4
-    for j in range(TILE):
+    for j in range(lanes):
         s.rest[j] = <double>0.0 if j >= count else s.rest[j]
-    for j in range(TILE):
+    for j in range(lanes):
         s.r[j] = log1p_for(s.rest[j], x[0])
     if t.op != INDEX and t.op != DENSE:
-        for j in range(TILE):
+        for j in range(lanes):
             settle_normaliser(s, j)
         return
     if t.op == INDEX:
         find_labels(t, o, i, count, s, x)
-    for j in range(TILE):
+    for j in range(lanes):
         s.g[j] = 1
     if t.g.data != NULL:
         load_column(t, &t.g, o, i, count, &s.g[0])
-    for j in range(TILE):
+    for j in range(lanes):
         s.g[j] *= scale
     # One loop for each case, all of them in vectors.
     if t.op == DENSE:
-        for j in range(TILE):
+        for j in range(lanes):
             settle(s, j, False, True, e, z)
         if slopes:
-            for j in range(TILE):
+            for j in range(lanes):
                 settle_slope(s, j, False, True, single, e, z)
     elif e != 0:
-        for j in range(TILE):
+        for j in range(lanes):
             settle(s, j, True, True, e, z)
         if slopes:
-            for j in range(TILE):
+            for j in range(lanes):
                 settle_slope(s, j, True, True, single, e, z)
     else:
-        for j in range(TILE):
+        for j in range(lanes):
             settle(s, j, True, False, 0, z)
         if slopes:
-            for j in range(TILE):
+            for j in range(lanes):
                 settle_slope(s, j, True, False, single, 0, z)
 
 
@@ -538,7 +539,7 @@ cdef double run_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
             store(t.loss.kind, to, pitch(t, &t.loss), count, &s.loss[0], False)
     if t.grad.data != NULL:
         emit_tile(t, out, o, i, count, &s, kept, &x[0], &allowed[0])
-    return sum_doubles(&s.loss[0], TILE)
+    return sum_doubles(&s.loss[0], (count + 15) // 16 * 16)
 
 
 cdef Py_ssize_t flush_tiles(Task* t, Py_ssize_t row, Py_ssize_t count, bint last, real* stage,

@@ -312,6 +312,7 @@ cdef void emit_tile(Task* t, View* out, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c
         tail[j] = <real>(s.a[j] - a[j] + s.tail[j])
         shift[j] = <real>s.shift[j]
         zero[j] = s.zero[j] != 0
+    for j in range(count):
         any_zero |= zero[j]
     for h in range(blocks):
         b = t.begin + h * DEPTH

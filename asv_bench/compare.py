@@ -60,6 +60,7 @@ class Row(NamedTuple):
 
 
 SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
+NCE, SAMPLED = "nce_loss", "sampled_softmax_loss"
 SIGMOID = "sigmoid_cross_entropy"
 
 ROWS = (
@@ -89,6 +90,8 @@ ROWS = (
         bound="copy",
         beside="float32",
     ),
+    Row("nce 1024x50000 gradient", NCE, (1024, 50000), grad=True, bound=""),
+    Row("sampled softmax 1024x50000 gradient", SAMPLED, (1024, 50000), grad=True, bound=""),
     Row("logsumexp 4096x1000, 1 thread", "logsumexp", (4096, 1000), threads=1),
     Row("log_softmax 4096x1000, 1 thread", "log_softmax", (4096, 1000), threads=1, bound="copy"),
     Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
@@ -127,6 +130,7 @@ TARGETS = {
     ("float16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
     ("float64 4096x1000 forward", ""): (("float32", 2.5, 2.0),),
     ("float64 4096x1000 gradient", "given"): (("float32", 2.5, 2.0),),
+    ("nce 1024x50000 gradient", "fresh"): (("peer", 2, 3),),
     ("logsumexp 4096x1000, 1 thread", ""): (("peer", 2, 3),),
     ("log_softmax 4096x1000, 1 thread", ""): (("peer", 1.7, 2.5),),
     ("softmax 4096x1000, 1 thread", ""): (("peer", 1.4, 2),),
@@ -180,6 +184,8 @@ def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
     context = functools.partial(fx.config, backend=word, threads=job.threads)
     if not job.grad:
         return {"": Entry(word, ours(job), None, context)}
+    if job.sampled is not None:  # gradients of vectors, always new
+        return {"fresh": Entry(word, ours(job, "fresh"), None, context)}
     work = job._replace(x=job.x.copy())
     return {
         "given": Entry(word, ours(job, "given"), None, context),
@@ -271,9 +277,14 @@ def agreement(results: dict[str, Any], grad: bool, dtype: str) -> list[str]:
     """Names of the contenders whose answer differs from that of the first."""
     import numpy as np
 
+    def leaves(result):
+        return [a for b in result for a in leaves(b)] if isinstance(result, tuple) else [result]
+
     def sample(result):
         parts = []
-        for part in result if grad else (result,):
+        for part in leaves(result):
+            if part is None:
+                continue
             if hasattr(part, "detach"):
                 part = part.detach().float()
             if hasattr(part, "numpy"):
@@ -359,7 +370,9 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
 def _kept(result: Any, grad: bool) -> Any:
     import numpy as np
 
-    return (result[0], np.array(result[1])) if grad else np.array(result)
+    if not grad or isinstance(result[1], tuple):
+        return result if grad else np.array(result)
+    return result[0], np.array(result[1])
 
 
 def child(options: argparse.Namespace) -> None:

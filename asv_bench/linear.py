@@ -7,10 +7,13 @@ that exist: the logits; with gradient also those that lead to the gradients of i
 Ours writes its gradients into given arrays ("fresh": into new ones); a peer makes them.  Memory is
 what the second call adds at its peak, with what it returns.  Peers that are not installed are left
 out.  BLAS has as many threads as it takes; ``OPENBLAS_CORETYPE``, if set, slows NumPy's products
-and so the measure: unset it.
+and so the measure: unset it.  On a machine with other work, ``--processor-time`` on one core with
+one thread for all (``taskset``, ``OMP_NUM_THREADS=1``) gives ratios that can be trusted.
 """
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import statistics
 import time
@@ -23,6 +26,8 @@ import numpy as np
 import fastxent as fx
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+M_MMAP_THRESHOLD = -3
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -126,14 +131,14 @@ def extra(call: Callable[[], Any]) -> float:
     return resident("VmHWM") - before
 
 
-def measure(title: str, calls: Calls, rounds: int) -> None:
+def measure(title: str, calls: Calls, rounds: int, clock: Callable[[], float]) -> None:
     """One table."""
     memory, times = {name: extra(call) for name, call in calls.items()}, {n: [] for n in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     print(f"\n| {title} | ms, least | median | of the products, least | median | extra MB |")
     print("|---|---|---|---|---|---|")
     for name, mine in times.items():
@@ -154,8 +159,11 @@ def main() -> None:
     parser.add_argument("shape", nargs=3, type=int, metavar="N", help="rows, features, classes")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--alone", action="store_true", help="ours, not even the products")
     options = parser.parse_args()
+    with contextlib.suppress(AttributeError, OSError):  # glibc: freed arrays are given back
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     n, d, c = options.shape
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, d), dtype=np.float32)
@@ -171,7 +179,8 @@ def main() -> None:
         except ImportError as error:
             print(f"({error})")
     for title, calls in zip(("forward", "with gradient"), found):
-        measure(title, calls, options.rounds)
+        clock = time.process_time if options.processor_time else time.perf_counter
+        measure(title, calls, options.rounds, clock)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,18 @@ PEERS = {
             "softmax_cross_entropy_with_logits",
             "sigmoid_cross_entropy_with_logits",
             "weighted_cross_entropy_with_logits",
+            "nce_loss",
+            "sampled_softmax_loss",
+            "compute_accidental_hits",
+        )
+    },
+    **{
+        N + n: getattr(tf.random, n)
+        for n in (
+            "log_uniform_candidate_sampler",
+            "uniform_candidate_sampler",
+            "learned_unigram_candidate_sampler",
+            "fixed_unigram_candidate_sampler",
         )
     },
     **{
@@ -143,6 +155,15 @@ def _to_tf(value):
     return tf.constant(value) if isinstance(value, np.ndarray) else value
 
 
+def _told(value):
+    """Of a sampler what does not depend on chance; hits as the rows of one array."""
+    if hasattr(value, "true_expected_count"):
+        return value.true_expected_count
+    if isinstance(value, tuple):
+        return tf.stack([tf.cast(part, tf.float64) for part in value])
+    return value
+
+
 class Recorder:
     """Cases, and the distinct arrays in them."""
 
@@ -175,6 +196,7 @@ class Recorder:
                 if init is not None:
                     peer = peer(**{k: to(v) for k, v in init.items()})
                 value = peer(*map(to, args), **{k: to(v) for k, v in kwargs.items()})
+                value = _told(value)
                 value = _from_torch(value) if isinstance(value, torch.Tensor) else value.numpy()
                 case["value"] = self._keep(np.asarray(value))
             except Exception as error:
@@ -1033,8 +1055,94 @@ def tf_sequences(record):
     # A user's own function is called, so its cases are in the tests.
 
 
+def _sampled_problem(dtype, num_true, seed=0):
+    """Class vectors, biases, labels, inputs, and candidates of which some are labels."""
+    rng = np.random.default_rng(seed)
+    w, b, x = (rng.normal(size=n).astype(DTYPES[dtype]) for n in ((9, 4), 9, (5, 4)))
+    y = rng.integers(0, 9, (5, num_true))
+    ids = rng.permutation(9)[:6].astype(np.int64)
+    counts = [rng.uniform(0.1, 2, n).astype(DTYPES[dtype]) for n in ((5, num_true), 6)]
+    return w, b, y, x, [ids, *counts]
+
+
+def tf_sampled(record):
+    for f in ("nce_loss", "sampled_softmax_loss"):
+        for dtype, num_true, hits in itertools.product(DTYPES, (1, 2), (False, True)):
+            w, b, y, x, sampled = _sampled_problem(dtype, num_true)
+            record(N + f, f"{dtype}-{num_true} true-hits={hits}", w, b, y, x, 6, 9, num_true,
+                sampled, hits)
+        w, b, y, x, sampled = _sampled_problem("float32", 1)
+        more = {"num_true": 1, "sampled_values": sampled}
+        record(N + f, "defaults", w, b, y, x, 6, 9, 1, sampled)
+        record(N + f, "names", weights=w, biases=b, labels=y, inputs=x, num_sampled=6,
+            num_classes=9, **more, remove_accidental_hits=True, name="n")
+        if f == "sampled_softmax_loss":
+            record(N + f, "seed", w, b, y, x, 6, 9, 1, sampled, True, 3, "n")
+        record(N + f, "partitions", [w[:5], w[5:]], b, y, x, 6, 9, **more)
+        record(N + f, "labels int32", w, b, y.astype(np.int32), x, 6, 9, **more)
+        record(N + f, "repeated labels", w, b, np.repeat(y, 2, 1), x, 6, 9, 2,
+            [sampled[0], np.repeat(sampled[1], 2, 1), sampled[2]], True)
+        record(N + f, "repeated ids", w, b, y, x, 6, 9, 1,
+            [np.array([*y[:3, 0], *y[:3, 0]]), *sampled[1:]], True)
+        record(N + f, "another num_sampled", w, b, y, x, 4, 9, **more,
+            remove_accidental_hits=False)
+        record(N + f, "counts float64", w, b, y, x, 6, 9, 1,
+            [sampled[0], *[a.astype(np.float64) for a in sampled[1:]]])
+        record(N + f, "weights float64", w.astype(np.float64), b, y, x, 6, 9, **more)
+        record(N + f, "inputs int", w, b, y, x.astype(np.int64), 6, 9, **more)
+        record(N + f, "biases None", w, None, y, x, 6, 9, **more)
+        record(N + f, "labels 1-D", w, b, y[:, 0], x, 6, 9)
+        record(N + f, "labels of 2, num_true 1", w, b, np.repeat(y, 2, 1), x, 6, 9)
+        record(N + f, "label 9", w, b, y + 9, x, 6, 9, **more)
+        record(N + f, "too many", w, b, y, x, 10, 9)
+        record(N + f, "no rows", w, b, y[:0], x[:0], 6, 9, 1,
+            [sampled[0], sampled[1][:0], sampled[2]])
+
+
+def tf_samplers(record):
+    y = np.array([[0, 3], [4, 4], [8, 1]])
+    unigrams = [3.0, 1.0, 0.0, 2.0, 0.5, 7.0, 1.0, 1.0, 4.0]
+    for f, more in (("log_uniform", {}), ("uniform", {}), ("learned_unigram", {}),
+            ("fixed_unigram", {"unigrams": unigrams})):
+        f = N + f + "_candidate_sampler"
+        record(f, "5 of 9", y, 2, 5, False, 9, **more)
+        record(f, "names", true_classes=y, num_true=2, num_sampled=3, unique=False, range_max=9,
+            seed=3, name="n", **more)
+        record(f, "true_classes int32", y.astype(np.int32), 2, 4, False, 9, **more)
+        record(f, "1 of 1, distinct", y[:1, :1] * 0, 1, 1, True, 1,
+            **({"unigrams": [2.0]} if more else {}))
+        record(f, "no rows", y[:0], 2, 2, False, 9, **more)
+        record(f, "label 9", y + 1, 2, 5, False, 9, **more)
+        record(f, "label -1", y - 1, 2, 5, False, 9, **more)
+        record(f, "num_true 1", y, 1, 5, False, 9, **more)
+        record(f, "1-D", y[0], 2, 5, False, 9, **more)
+        record(f, "too many", y, 2, 10, True, 9, **more)
+        record(f, "num_sampled 0", y, 2, 0, False, 9, **more)
+        record(f, "float labels", y.astype(np.float32), 2, 5, False, 9, **more)
+    f = N + "fixed_unigram_candidate_sampler"
+    for k, options in enumerate((
+        {"distortion": 0.75}, {"distortion": 0.0}, {"num_reserved_ids": 2, "range_max": 11},
+        {"num_shards": 2, "shard": 1, "range_max": 4}, {"num_shards": 2, "range_max": 5},
+        {"num_shards": 2, "num_reserved_ids": 3, "range_max": 6},
+        {"num_shards": 2, "shard": 1, "num_reserved_ids": 3, "range_max": 6},
+        {"num_reserved_ids": 1}, {"range_max": 8}, {"unigrams": ()},
+    )):
+        options = {"range_max": 9, "unigrams": unigrams, **options}
+        labels = np.minimum(y, 3)
+        record(f, f"options {k}", labels, 2, 5, False, **options)
+    record(f, "file missing", y, 2, 5, False, 9, vocab_file="no-such-file")
+    f = N + "compute_accidental_hits"
+    record(f, "some", y, np.array([4, 7, 3, 8]), 2)
+    record(f, "names", true_classes=y, sampled_candidates=np.array([4, 0]), num_true=2, seed=1,
+        name="n")
+    record(f, "none", y, np.array([7, 2]), 2)
+    record(f, "repeated ids", y, np.array([4, 7, 4]), 2)
+    record(f, "num_true 1", y, np.array([4]), 1)
+
+
 PARTS = (torch_normalizers, torch_index, torch_dense, torch_linear, torch_binary, tf_normalizers,
-    tf_sparse, tf_dense, tf_sigmoid, tf_losses, tf_sequences)
+    tf_sparse, tf_dense, tf_sigmoid, tf_losses, tf_sequences, tf_sampled,
+    tf_samplers)
 
 
 def main():

@@ -119,7 +119,8 @@ def page(name: str) -> str:
     if inspect.ismodule(thing):
         return head + f".. automodule:: {module}.{short}\n"
     kind = "autoclass" if inspect.isclass(thing) else "autofunction"
-    return head + f".. {kind}:: {short}\n"
+    members = "   :members:\n   :inherited-members:\n" if hasattr(thing, "sample") else ""
+    return head + f".. {kind}:: {short}\n{members}"
 
 
 def group(name: str) -> str:
@@ -166,7 +167,15 @@ def outcome(name: str, x: np.ndarray, axis: int) -> np.ndarray:
         x, axis = np.moveaxis(x, axis, -1), -1
         x = x[(None,) * (3 - x.ndim)] if x.ndim < 3 else x[(0,) * (x.ndim - 3)]
     options = {"axis": axis} if "axis" in parameters else {}
-    if spec.family == "linear":  # the features are the last axis; as many classes as features
+    if spec.family == "sampled":  # vectors along the axis; as many classes as entries
+        x = np.moveaxis(x, axis, -1)
+        x = x[(0,) * (x.ndim - 2)] if x.ndim > 1 else x[None]
+        candidates = np.arange(x.shape[1]), np.ones(len(x)), np.ones(x.shape[1])
+        loss, grad = getattr(fx, f"{name}_with_grad")(
+            x, np.eye(x.shape[1], dtype=x.dtype), np.arange(len(x)) % 2, sampled=candidates
+        )
+        results = loss, grad.inputs, grad.weight
+    elif spec.family == "linear":  # the features are the last axis; as many classes as features
         x = np.moveaxis(x, axis, -1)
         weight = np.eye(x.shape[-1], dtype=x.dtype)
         labels = np.arange(x.size // x.shape[-1]).reshape(x.shape[:-1]) % 2

@@ -11,6 +11,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from . import _check, _cuda
 from ._spec import ISAS
 
 
@@ -55,6 +56,14 @@ def _load_numba(isa: str) -> ModuleType:
     return _numba.kernels()
 
 
+def _probe_cuda() -> tuple[tuple[str, ...], str]:
+    return _cuda.usable()
+
+
+def _load_cuda(isa: str) -> ModuleType:
+    return _cuda.kernels()
+
+
 def _probe_numpy() -> tuple[tuple[str, ...], str]:
     return ("",), "plain NumPy, always there"
 
@@ -65,13 +74,14 @@ def _load_numpy(isa: str) -> ModuleType:
     return _numpy
 
 
-#: In order of preference.
+#: In order of preference; the last is for arrays on a GPU, and on request.
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("cython", _probe_cython, _load_cython),
         Backend("numba", _probe_numba, _load_numba),
         Backend("numpy", _probe_numpy, _load_numpy),
+        Backend("cuda", _probe_cuda, _load_cuda),
     )
 }
 
@@ -79,6 +89,16 @@ _NO_EXTENSION = (
     "fastxent runs on its NumPy reference, which is slow: {reason}. Build the compiled kernels "
     "with a C compiler: pip install --force-reinstall --no-binary fastxent fastxent"
 )
+
+
+def gpu_calls(x: object) -> ModuleType | None:
+    """The path of a call for an array on a GPU; None for an array of the host's."""
+    if not _check.is_on_gpu(x):
+        return None
+    usable, reason = probe("cuda")
+    if not usable:
+        raise RuntimeError(f"arrays on a GPU need the backend cuda, which cannot be used: {reason}")
+    return _cuda.calls()
 
 
 @cache

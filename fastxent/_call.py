@@ -301,6 +301,8 @@ def _streams(a: Array | None, x: Array) -> bool:
 
 def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool = False) -> Any:
     """logsumexp, softmax or log_softmax along an axis."""
+    if type(x) is not np.ndarray and (gpu := _backends.gpu_calls(x)):
+        return gpu.normalize(_fold, kind, x, axis, where, out, keepdims)
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     if chosen.front is not None and where is None:
@@ -373,6 +375,12 @@ def loss(
     labels_grad_out: Any = None,
 ) -> Any:
     """Softmax cross entropy with index labels or with label distributions."""
+    if type(logits) is not np.ndarray and (gpu := _backends.gpu_calls(logits)):
+        return gpu.loss(
+            _fold, index, logits, labels, axis, sample_weight, class_weight, ignore_index,
+            label_smoothing, z_loss, where, reduction, out, with_grad, upstream, grad_out,
+            labels_grad_out,
+        )  # fmt: skip
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     if (
@@ -613,6 +621,11 @@ def picked(
     grad_out: Any = None,
 ) -> Any:
     """Minus the entry of each row that its label picks: a gather, and a scatter back."""
+    if type(log_probs) is not np.ndarray and (gpu := _backends.gpu_calls(log_probs)):
+        return gpu.picked(
+            _fold, log_probs, labels, axis, sample_weight, class_weight, ignore_index, reduction,
+            out, with_grad, upstream, grad_out,
+        )  # fmt: skip
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     threads = settings.threads or _threads.default_threads()
@@ -861,8 +874,20 @@ def _run_entries(
     return total.tolist()
 
 
+def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array, emit: bool) -> None:
+    """Sigmoid cross entropy of a block, on this thread; with ``emit`` the gradient over ``x``."""
+    chosen, _ = _here()
+    for fx, fz, fg, flosses in _flat([x, z, g, losses]):
+        job = chosen.kernels.elements(
+            fx, fz, None, fg, None, 0.0, "logits", flosses, None, fx if emit else None, scale, False
+        )
+        job(0, fx.size, 0)
+
+
 def activate(kind: str, x: Any, out: Any) -> Any:
     """The functions sigmoid or log_sigmoid of every entry."""
+    if type(x) is not np.ndarray and (gpu := _backends.gpu_calls(x)):
+        return gpu.activate(_flat, kind, x, out)
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     threads = settings.threads or _threads.default_threads()
@@ -899,6 +924,11 @@ def entries(
     pos_weight_grad_out: Any = None,
 ) -> Any:
     """Binary cross entropy of every entry, from ``kind``: "logits" or "probs"."""
+    if type(logits) is not np.ndarray and (gpu := _backends.gpu_calls(logits)):
+        return gpu.entries(
+            _flat, kind, logits, labels, sample_weight, pos_weight, label_smoothing, reduction,
+            out, with_grad, upstream, grad_out, labels_grad_out, pos_weight_grad_out,
+        )  # fmt: skip
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     threads = settings.threads or _threads.default_threads()

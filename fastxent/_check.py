@@ -40,10 +40,31 @@ def _float_types(dtype: DType) -> tuple[DType, DType] | None:
     return (native, native) if native in (_FLOAT32, _FLOAT64) else None
 
 
+def is_on_gpu(x: Any) -> bool:
+    """Tell whether an object is an array on a GPU."""
+    try:
+        if hasattr(x, "__cuda_array_interface__"):
+            return True
+    except RuntimeError:  # a tensor of PyTorch's that requires a gradient
+        return True
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and int(device()[0]) in (2, 13)  # CUDA's memory, managed memory
+
+
+def _asarray(name: str, a: Any) -> Array:
+    """An array of the host's; what lies on a GPU is not fetched behind the caller's back."""
+    if is_on_gpu(a):
+        raise TypeError(
+            f"{name} must be in the host's memory here, as NumPy arrays are; got a "
+            f"{type(a).__name__} on a GPU"
+        )
+    return np.asarray(a)
+
+
 def logits(name: str, x: Any, raw: bool = False) -> tuple[Array, DType, DType]:
     """The array, the dtype of losses and the dtype of arrays of its shape."""
     if type(x) is not np.ndarray:
-        x = np.asarray(x)
+        x = _asarray(name, x)
     types = _float_types(x.dtype)
     if raw and x.dtype == RAW_BFLOAT16:
         types = _FLOAT32, RAW_BFLOAT16
@@ -92,7 +113,7 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def index_labels(y: Any, x: Array, axis: int, name: str = "logits") -> Array:
     if type(y) is not np.ndarray:
-        y = np.asarray(y)
+        y = _asarray("labels", y)
         if y.size == 0:  # an empty list has no dtype of its own
             y = y.astype(np.intp)
     shape = without(x.shape, axis)
@@ -114,7 +135,7 @@ def not_indices(y: Array, hint: str) -> TypeError:
 
 def dense_labels(q: Any, x: Array, name: str = "logits") -> Array:
     if type(q) is not np.ndarray:
-        q = np.asarray(q)
+        q = _asarray("labels", q)
     _real("labels", q)
     if q.shape != x.shape:
         raise ValueError(f"labels must have the shape of {name}, {x.shape}; got {q.shape}")
@@ -135,12 +156,20 @@ def label_error(
     if ignore is not None:
         bad &= y != ignore
     position = np.unravel_index(np.argmax(bad), bad.shape)
+    starts = origin or [0] * len(position)
+    place = tuple(int(k) + start for k, start in zip(position, starts))
+    return label_out_of_range(int(y[position]), place, ignore, num_classes)
+
+
+def label_out_of_range(
+    value: int, place: tuple[int, ...], ignore: int | None, num_classes: int
+) -> IndexError:
+    """What to say about a label that is no class."""
     allowed = f"[0, {num_classes})" + (
         f" or equal ignore_index={ignore}" if ignore is not None else ""
     )
-    starts = origin or [0] * len(position)
-    place = ", ".join(str(int(k) + start) for k, start in zip(position, starts))
-    return IndexError(f"labels must lie in {allowed}; got {int(y[position])} at position ({place})")
+    position = ", ".join(map(str, place))
+    return IndexError(f"labels must lie in {allowed}; got {value} at position ({position})")
 
 
 def _real(name: str, a: Array) -> None:
@@ -153,7 +182,7 @@ def broadcast(name: str, a: Any, shape: tuple[int, ...], what: str) -> Array | N
     if a is None:
         return None
     if type(a) is not np.ndarray:
-        a = np.asarray(a)
+        a = _asarray(name, a)
     if name == "where":
         if a.dtype != np.bool_:
             raise TypeError(f"where must be bool; got dtype {a.dtype}")
@@ -179,7 +208,7 @@ def shape_of(name: str, output: str, a: Any) -> tuple[int, ...]:
 def class_weight(w: Any, num_classes: int) -> Array | None:
     if w is None:
         return None
-    w = np.asarray(w)
+    w = _asarray("class_weight", w)
     _real("class_weight", w)
     if w.shape != (num_classes,):
         raise ValueError(
@@ -195,7 +224,9 @@ def number(name: str, value: Any, low: float, high: float) -> float:
         raise TypeError(f"{name} must be a real number; got {value!r}")
     value = float(value)
     if not low <= value <= high:
-        allowed = f"lie in [{low:g}, {high:g}]" if high < np.finfo(float).max else "be finite"
+        limit = np.finfo(float).max
+        least = f" and at least {low:g}" if low > -limit else ""
+        allowed = f"lie in [{low:g}, {high:g}]" if high < limit else f"be finite{least}"
         raise ValueError(f"{name} must {allowed}; got {value:g}")
     return value
 
@@ -257,7 +288,7 @@ def steps(logits: Any, targets: Any, weights: Any) -> list[tuple[Any, Any, Any]]
 def upstream(value: Any, shape: tuple[int, ...]) -> Array | None:
     if value is None:
         return None
-    value = np.asarray(value)
+    value = _asarray("upstream", value)
     _real("upstream", value)
     if value.shape != shape:
         raise ValueError(
@@ -322,7 +353,7 @@ def _is_same(a: Array, b: Array) -> bool:
 
 def floating(name: str, x: Any, hint: str = "") -> Array:
     """An array of a float dtype, for functions that do not take integers."""
-    x = np.asarray(x)
+    x = _asarray(name, x)
     types = _float_types(x.dtype)
     if types is None or x.dtype.kind in "biu":
         raise TypeError(
@@ -333,14 +364,14 @@ def floating(name: str, x: Any, hint: str = "") -> Array:
 
 def real(name: str, a: Any) -> Array:
     """An array of real numbers of any dtype."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     _real(name, a)
     return a
 
 
 def same_rank(name: str, a: Any, shape: tuple[int, ...]) -> Array:
     """A weight for `broadcast` that is a scalar or has every axis of the losses."""
-    a = np.asarray(a)
+    a = _asarray(name, a)
     if a.ndim not in (0, len(shape)):
         raise ValueError(
             f"{name} must be a scalar or have as many axes as the losses, {len(shape)}, each of "
@@ -354,6 +385,254 @@ def unit_interval(name: str, a: Array) -> None:
     if a.size and not (a.min() >= 0 and a.max() <= 1):
         worst = a.min() if not a.min() >= 0 else a.max()
         raise ValueError(f"{name} must lie in [0, 1]; got {worst}")
+
+
+def count(name: str, value: Any, low: int = 1) -> int:
+    """A number of things."""
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}; got {value}")
+    return int(value)
+
+
+def counts(a: Any) -> Array:
+    """How often each class occurs, in float64."""
+    a = real("counts", a)
+    if a.ndim != 1 or a.size == 0:
+        raise ValueError(f"counts must have shape (classes,), at least one; got {a.shape}")
+    a = a.astype(np.float64)
+    bad = ~((a >= 0) & (a < np.inf))
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(f"counts must be finite and not negative; got {a[k]:g} at position ({k})")
+    if not a.any():
+        raise ValueError("counts must have one that is not 0; got only zeros")
+    return a
+
+
+def class_ids(name: str, ids: Any, num_classes: int) -> Array:
+    """Classes in range, as int64."""
+    ids = np.asarray(ids)
+    if ids.size == 0 and ids.dtype == _FLOAT64:  # an empty list has no dtype of its own
+        ids = ids.astype(np.int64)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, class ids; got dtype {ids.dtype}")
+    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
+        bad = (ids < 0) | (ids >= num_classes)
+        place = np.unravel_index(np.argmax(bad), bad.shape)
+        raise IndexError(
+            f"{name} must lie in [0, {num_classes}); got {int(ids[place])} at position "
+            f"({', '.join(map(str, map(int, place)))})"
+        )
+    return ids.astype(np.int64, copy=False)
+
+
+def enough_classes(num_sampled: int, possible: int) -> None:
+    if num_sampled > possible:
+        raise ValueError(
+            f"num_sampled must be at most {possible}, the number of classes that can be drawn, "
+            f"where ids are distinct; got {num_sampled}"
+        )
+
+
+def rng(value: Any) -> "np.random.Generator":
+    """A source of randomness from None, a seed or a generator."""
+    if isinstance(value, np.random.Generator):
+        return value
+    if value is not None:
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(
+                "rng must be None, an integer or a numpy.random.Generator; got "
+                f"{type(value).__name__}"
+            ) from None
+        if value < 0:
+            raise ValueError(f"rng must not be negative where it is a seed; got {value}")
+    return np.random.default_rng(value)
+
+
+def vectors(name: str, x: Any) -> tuple[Array, DType, DType]:
+    """Rows of features; the dtype that they are computed in and that of their gradient."""
+    x, value_type, array_type = logits(name, x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have shape (rows, features); got {x.shape}")
+    return x, value_type, array_type
+
+
+def partitions(weight: Any, features: int) -> tuple[list[Array], DType, DType]:
+    """Class vectors as a list of arrays; the dtype of computing and that of their gradient."""
+    split = isinstance(weight, list | tuple) and any(np.ndim(part) != 1 for part in weight)
+    parts = [logits("weight", part) for part in (weight if split else [weight])]
+    arrays = [part for part, _, _ in parts]
+    shapes = [a.shape for a in arrays]
+    if any(len(shape) != 2 or shape[1] != features for shape in shapes):
+        raise ValueError(
+            f"weight must have shape (classes, {features}), or be a list of such arrays, to go "
+            f"with inputs of {features} features; got {shapes if split else shapes[0]}"
+        )
+    if any(a.dtype != arrays[0].dtype for a in arrays):
+        dtypes = ", ".join(sorted({str(a.dtype) for a in arrays}))
+        raise TypeError(f"weight must have one dtype in all partitions; got {dtypes}")
+    if not sum(map(len, arrays)):
+        raise ValueError(f"weight must have at least one class; got shape {shapes[0]}")
+    return arrays, parts[0][1], parts[0][2]
+
+
+def per_class(name: str, b: Any, num_classes: int) -> tuple[Array | None, Any, Any]:
+    """An optional array over the classes; the dtype of computing and that of its gradient."""
+    if b is None:
+        return None, np.bool_, None  # the narrowest
+    b, value_type, array_type = logits(name, b)
+    if b.shape != (num_classes,):
+        raise ValueError(
+            f"{name} must have shape ({num_classes},), one entry per class; got {b.shape}"
+        )
+    return b, value_type, array_type
+
+
+def labels_of_rows(y: Any, rows: int) -> Array:
+    """One or several classes per row, as (rows, classes)."""
+    y = np.asarray(y)
+    if y.size == 0 and y.dtype == _FLOAT64:  # an empty list has no dtype of its own
+        y = y.astype(np.intp)
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, class ids; got dtype {y.dtype}")
+    if y.ndim not in (1, 2) or len(y) != rows or 0 in y.shape[1:]:
+        raise ValueError(
+            f"labels must have shape ({rows},) or ({rows}, labels per row), to go with inputs of "
+            f"{rows} rows; got {y.shape}"
+        )
+    return y if y.ndim == 2 else y[:, None]
+
+
+def sampler(value: Any, named: dict[str, Any], num_classes: int) -> Any:
+    """An object that samples from that many classes."""
+    if isinstance(value, str) and value in named:
+        return named[value](num_classes)
+    if not hasattr(value, "sample") or not hasattr(value, "num_classes"):
+        raise ValueError(
+            f"sampler must be {', '.join(map(repr, named))} or an object of fastxent.samplers; "
+            f"got {value!r}"
+        )
+    if value.num_classes != num_classes:
+        raise ValueError(
+            f"sampler must draw from {num_classes} classes, those of weight; got {value!r}"
+        )
+    return value
+
+
+def number_sampled(value: Any) -> int:
+    if value is None:
+        raise ValueError("num_sampled must be given where sampled is not; got None")
+    return count("num_sampled", value)
+
+
+def candidates(
+    value: Any, num_sampled: Any, shape: tuple[int, ...], num_classes: int
+) -> tuple[Array, Array, Array]:
+    """Sampled classes and expected counts, given by the caller for labels of a shape."""
+    if not isinstance(value, tuple | list) or len(value) != 3:
+        raise TypeError(
+            "sampled must be (ids, true_expected, sampled_expected), as a sampler's sample "
+            f"returns it; got {type(value).__name__}"
+        )
+    ids = class_ids("sampled ids", value[0], num_classes)
+    if ids.ndim != 1:
+        raise ValueError(f"sampled ids must have shape (num_sampled,); got {ids.shape}")
+    if num_sampled is not None and count("num_sampled", num_sampled, 0) != ids.size:
+        raise ValueError(
+            f"num_sampled must be {ids.size}, the number of sampled ids, or None; got {num_sampled}"
+        )
+    expected = []
+    for name, a, wanted in (
+        ("true_expected", value[1], shape),
+        ("sampled_expected", value[2], ids.shape),
+    ):
+        a = real(f"sampled {name}", a)
+        if wanted not in (a.shape, (*a.shape, 1), a.shape[:1] if a.shape[1:] == (1,) else None):
+            raise ValueError(f"sampled {name} must have shape {wanted}; got {a.shape}")
+        expected.append(a.astype(np.float64))
+    return ids, expected[0], expected[1]
+
+
+def positive(name: str, a: Array) -> None:
+    """Expected counts: a class that is never drawn has no logit."""
+    good = (a > 0) & (a < np.inf)
+    if not good.all():
+        place = np.unravel_index(np.argmin(good), a.shape)
+        raise ValueError(
+            f"{name} must be finite and greater than 0, how often the sampler is expected to draw "
+            f"a class; got {a[place]:g} at position ({', '.join(map(str, map(int, place)))})"
+        )
+
+
+def targets(parts: Any) -> tuple[int, ...]:
+    """Arrays to be added to; the shape of their rows."""
+    for part in parts:
+        if not isinstance(part, np.ndarray):
+            raise TypeError(
+                f"target must be a NumPy array or a list of them; got {type(part).__name__}"
+            )
+        if part.ndim == 0 or part.shape[1:] != parts[0].shape[1:]:
+            raise ValueError(
+                f"target must have rows of one shape; got {[np.shape(part) for part in parts]}"
+            )
+        if not part.flags.writeable:
+            raise ValueError("target must be writeable; got a read-only array")
+    if not parts:
+        raise ValueError("target must be a NumPy array or a list of them; got none")
+    return tuple(parts[0].shape[1:])
+
+
+def rows(name: str, a: Any, ids: Array, shape: tuple[int, ...]) -> Array:
+    """A row of a shape for each id."""
+    a = real(name, a)
+    if ids.ndim != 1 or a.shape != (ids.size, *shape):
+        raise ValueError(
+            f"{name} must have shape {(ids.size, *shape)}, a row for each of ids {ids.shape}; got "
+            f"{a.shape}"
+        )
+    return a
+
+
+def label_columns(name: str, y: Array, columns: Any) -> None:
+    """Labels with so many columns; classes in a row where that is None."""
+    good = y.ndim == 1 if columns is None else y.ndim == 2 and y.shape[1] == columns
+    if not good:
+        wanted = "(num_sampled,)" if columns is None else f"(rows, {columns})"
+        raise ValueError(f"{name} must have shape {wanted}; got {y.shape}")
+
+
+def vocabulary(file: Any, unigrams: Any) -> list[float]:
+    """Counts of classes: given, or the last field of each line of a file."""
+    if bool(file) == bool(len(unigrams)):
+        given = "both" if file else "neither"
+        raise ValueError(f"vocab_file or unigrams must be given, and not both; got {given}")
+    if not file:
+        return [number("unigrams", c, 0.0, float(np.finfo(float).max)) for c in unigrams]
+    found = []
+    with open(file, encoding="utf-8") as lines:
+        for line in lines:
+            if line == "\n":
+                continue
+            try:
+                found.append(float(line.rpartition(",")[2]))
+            except ValueError:
+                raise ValueError(
+                    f"vocab_file must have a count at the end of each line; got {line.rstrip()!r}"
+                ) from None
+    return found
+
+
+def enough_counts(known: int, range_max: int) -> None:
+    if known != range_max:
+        raise ValueError(
+            f"range_max must be the number of counts and reserved ids, {known}; got {range_max}"
+        )
 
 
 def is_sparse(x: Any) -> bool:
@@ -370,10 +649,10 @@ def linear(inputs: Any, weight: Any, bias: Any) -> tuple[Any, Array, Array | Non
                 f"(see its method tocsr); got {type(inputs).__name__} of shape {inputs.shape}"
             )
     else:
-        inputs = np.asarray(inputs)
-    named = {"inputs": inputs, "weight": np.asarray(weight)}
+        inputs = _asarray("inputs", inputs)
+    named = {"inputs": inputs, "weight": _asarray("weight", weight)}
     if bias is not None:
-        named["bias"] = np.asarray(bias)
+        named["bias"] = _asarray("bias", bias)
     for name, a in named.items():
         if _float_types(a.dtype) is None:
             raise TypeError(

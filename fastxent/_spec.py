@@ -58,6 +58,14 @@ _PRODUCT = Budget(
 )  # fmt: skip
 
 
+#: Of sampled losses: BLAS adds the products up in an order of its own.
+_SAMPLED = Budget(
+    4, floor32=1e-6, floor64=2e-15,
+    floor_of="the sizes of the terms: |h_d W_kd|, |b_k| and |log c_k| in each logit, to first "
+    "order through the formula",
+)  # fmt: skip
+
+
 class Spec(NamedTuple):
     """One public function."""
 
@@ -87,6 +95,7 @@ FAMILIES = {
     "picked": "rows of log-probabilities, one class index per row; only its entry is read",
     "sequence": "rows of scores over batch and time, one class index per row",
     "linear": "rows of features, a row of weights per class, one class index per row of features",
+    "sampled": "vectors of rows and of classes, class indices per row, a few sampled classes",
     "activation": "entries by themselves; no labels",
     "binary": "entries by themselves, one label in [0, 1] each",
 }
@@ -198,6 +207,43 @@ SPECS = {
             {"value": _PRODUCT, "grad": _PRODUCT},
             ("permutation", "smoothing_zero", "linear_weights"),
             "any real h, weight and bias; integer labels in [0, C)",
+        ),
+        Spec(
+            "nce_loss",
+            "sampled",
+            "x_k = h . W_k + b_k - log c_k;  L = u [sum_t ((1-1/T) log(1 + exp(x_t)) + "
+            "1/T log(1 + exp(-x_t))) + sum_s log(1 + exp(x_s))]",
+            (
+                "bias",
+                "num_sampled",
+                "sampler",
+                "sampled",
+                "remove_accidental_hits",
+                "rng",
+                "sample_weight",
+                "reduction",
+            ),
+            {"value": _SAMPLED, "grad": _SAMPLED},
+            ("candidates",),  # may come in any order
+            "any real h, W and b; integer labels in [0, C); expected counts c > 0",
+        ),
+        Spec(
+            "sampled_softmax_loss",
+            "sampled",
+            "x_k = h . W_k + b_k - log c_k;  L = u [lse(x_t, x_s) - 1/T sum_t x_t]",
+            (
+                "bias",
+                "num_sampled",
+                "sampler",
+                "sampled",
+                "remove_accidental_hits",
+                "rng",
+                "sample_weight",
+                "reduction",
+            ),
+            {"value": _SAMPLED, "grad": _SAMPLED},
+            ("candidates",),  # may come in any order
+            "any real h, W and b; integer labels in [0, C); expected counts c > 0",
         ),
         Spec(
             "sigmoid",

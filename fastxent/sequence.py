@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _call, _check
+from . import _backends, _call, _check
 
 __all__ = [
     "sequence_loss",
@@ -177,6 +177,10 @@ def _sequence_loss(
     upstream: Any = None,
     grad_out: Any = None,
 ) -> Any:
+    if type(logits) is not np.ndarray and (gpu := _backends.gpu_calls(logits)):
+        return gpu.sequence(
+            _call._fold, logits, labels, sample_weight, average, with_grad, upstream, grad_out
+        )
     x, _, _ = _check.logits("logits", logits)
     shape = _check.sequence_shape(x)
     average = _check.average(average)

@@ -35,7 +35,8 @@ class config:  # noqa: N801 - used like a function
     Parameters
     ----------
     backend : str, optional
-        ``"cython"``, ``"numba"``, ``"numpy"``, or a name with an instruction set, ``"cython:v3"``.
+        ``"cython"``, ``"numba"``, ``"numpy"``, ``"cuda"``, or a name with an instruction set,
+        ``"cython:v3"``. Arrays on a GPU are computed there whatever the backend.
         By default what applies outside.
     threads : int, optional
         Threads per call, at least 1. By default what applies outside.

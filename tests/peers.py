@@ -96,7 +96,14 @@ def call(case):
     function = ours(case.function)
     if case.init is not None:
         function = function(**case.init)
-    return function(*case.args, **case.kwargs)
+    return told(function(*case.args, **case.kwargs))
+
+
+def told(value):
+    """Of a sampler what does not depend on chance; hits as the rows of one array."""
+    if hasattr(value, "true_expected_count"):
+        return value.true_expected_count
+    return np.stack([a.astype(np.float64) for a in value]) if isinstance(value, tuple) else value
 
 
 # ---- where we differ on purpose -------------------------------------------------------
@@ -206,6 +213,20 @@ DIFFERENCES = (
             N + "weighted_cross_entropy_with_logits/pos_weight float*",
             N + "weighted_cross_entropy_with_logits/pos_weight int64",
         ),
+    ),
+    Difference(
+        "candidates of any dtype; the peer wants int64, and counts in the dtype of the inputs",
+        (N + "*_candidate_sampler/true_classes int32", N + "*/counts float64"),
+    ),
+    Difference(
+        "hits in half precision are left out; the peer's loss is NaN",
+        (N + "nce_loss/*float16-? true-hits=True",
+         N + "sampled_softmax_loss/*float16-? true-hits=True"),
+    ),
+    Difference(
+        "every position of an id that comes several times is a hit; the peer's is the last",
+        (N + "nce_loss/repeated ids", N + "sampled_softmax_loss/repeated ids",
+         N + "compute_accidental_hits/repeated ids"),
     ),
     Difference(
         "any negative axis; the peer takes -1 only",
@@ -554,7 +575,76 @@ def sequence_loss(
     return value.sum() / count, size.sum() / count
 
 
+def _candidates(function):
+    """A sampled loss: over the labels' columns, then those of the candidates."""
+
+    def formula(
+        weights, biases, labels, inputs, num_sampled, num_classes, num_true=1,
+        sampled_values=None, remove_accidental_hits=function == "softmax", seed=None, name=None,
+    ):  # fmt: skip
+        parts = weights if isinstance(weights, list) else [weights]
+        w, b, x = np.concatenate([_wide(p) for p in parts]), _wide(biases), _wide(inputs)
+        y, (ids, *expected) = np.asarray(labels), sampled_values
+        classes = np.concatenate([y, np.broadcast_to(ids, (len(y), len(ids)))], axis=1)
+        true, sampled = (np.log(_wide(a)) for a in expected)
+        shift = np.concatenate([true, np.broadcast_to(sampled, (len(y), len(ids)))], axis=1)
+        logits = np.einsum("bd,bkd->bk", x, w[classes]) + b[classes] - shift
+        size = np.einsum("bd,bkd->bk", np.abs(x), np.abs(w[classes])) + np.abs(b[classes])
+        z = np.concatenate([np.full(y.shape, 1 / num_true), np.zeros((len(y), len(ids)))], axis=1)
+        if remove_accidental_hits:
+            hit = np.concatenate([y < 0, (y[:, :, None] == ids).any(1)], axis=1)
+            logits = np.where(hit, -np.inf, logits)
+        value, own = _dense(logits, z, 1) if function == "softmax" else _logistic(logits, z)
+        if function != "softmax":
+            value, own = value.sum(1), own.sum(1)
+        return value, own + (size + np.abs(shift)).sum(1)
+
+    return formula
+
+
+def _sampler(weights):
+    """The counts of the labels among ids that may repeat."""
+
+    def formula(
+        true_classes, num_true, num_sampled, unique, range_max, seed=None, name=None, **options
+    ):
+        w = weights(range_max, **options)
+        value = num_sampled * w[np.asarray(true_classes)] / w.sum()
+        return value, value
+
+    return formula
+
+
+def _fixed_weights(
+    n, vocab_file="", distortion=1.0, num_reserved_ids=0, num_shards=1, shard=0, unigrams=()
+):
+    reserved = [0.0 for k in range(num_reserved_ids) if k % num_shards == shard]
+    kept = [c for k, c in enumerate(unigrams, len(reserved)) if k % num_shards == shard]
+    return np.array(reserved + [c**distortion for c in kept])
+
+
+def compute_accidental_hits(true_classes, sampled_candidates, num_true, seed=None, name=None):
+    hits = [
+        (row, place, -np.finfo(np.float32).max)
+        for row, labels in enumerate(true_classes)
+        for label in labels
+        for place, k in enumerate(sampled_candidates)
+        if k == label
+    ]
+    value = np.array(hits, np.float64).reshape(-1, 3).T
+    return value, np.abs(value)
+
+
 FORMULAS = {
+    "tensorflow.nn.nce_loss": _candidates("sigmoid"),
+    "tensorflow.nn.sampled_softmax_loss": _candidates("softmax"),
+    "tensorflow.nn.log_uniform_candidate_sampler": _sampler(
+        lambda n: np.log((np.arange(n) + 2) / (np.arange(n) + 1))
+    ),
+    "tensorflow.nn.uniform_candidate_sampler": _sampler(np.ones),
+    "tensorflow.nn.learned_unigram_candidate_sampler": _sampler(np.ones),
+    "tensorflow.nn.fixed_unigram_candidate_sampler": _sampler(_fixed_weights),
+    "tensorflow.nn.compute_accidental_hits": compute_accidental_hits,
     "torch.nn.functional.softmax": _torch_normalizer(softmax),
     "torch.nn.functional.log_softmax": _torch_normalizer(log_softmax),
     "torch.nn.functional.nll_loss": nll_loss,

@@ -23,6 +23,7 @@ ERRORS = {
     "InvalidArgumentError": (ValueError, TypeError, IndexError),
     "AbortedError": (ValueError, TypeError),
     "RuntimeError": (ValueError, TypeError),
+    "NotFoundError": (OSError,),
     "NotImplementedError": (TypeError,),
     "TypeError": (TypeError,),
     "ValueError": (ValueError, TypeError),
@@ -107,6 +108,7 @@ def _fault(key):
 @pytest.mark.parametrize("function", peers.SIGNATURES)
 def test_peer(backend, function):
     """Every recorded case: the peer's answer, or the difference that is listed, and no other."""
+    tf.nn._learner.cache_clear()  # what earlier tests have taught it
     keys = [key for key, case in peers.CASES.items() if case.function == function]
     assert keys
     faults = {key: fault for key in keys if (fault := _fault(key)) is not None}
@@ -481,3 +483,85 @@ def test_sources():
     mean = tf.losses.sparse_softmax_cross_entropy([0, 1, 2], [[3.0, 1.0, -3.0]] * 3)
     exact = (0.12910890882985 + 2.12910890882985 + 6.12910890882985) / 3
     np.testing.assert_allclose(mean, exact, **near)
+
+
+# ---- candidate samplers ----------------------------------------------------------------
+
+
+SAMPLERS = {
+    "log_uniform": {}, "uniform": {}, "learned_unigram": {},
+    "fixed_unigram": {"unigrams": [3.0, 1, 5, 2, 2, 1, 1, 1, 0.5]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler(name):
+    """What is drawn, and the counts of distinct ids, with the peer's shortcut."""
+    tf.nn._learner.cache_clear()
+    sample, labels = getattr(tf.nn, f"{name}_candidate_sampler"), np.array([[0, 3], [4, 8]])
+    shortcuts = 0
+    for seed in range(30):
+        tf.nn._learner.cache_clear()
+        found = sample(labels, 2, 3, True, 9, seed=seed, **SAMPLERS[name])
+        ids, true, sampled = found
+        assert [a.dtype for a in found] == [np.int64, np.float32, np.float32]
+        assert (ids.shape, true.shape, sampled.shape) == ((3,), (2, 2), (3,))
+        assert np.unique(ids).size == 3
+        if name != "learned_unigram":
+            again = sample(labels, 2, 3, True, 9, seed=seed, **SAMPLERS[name])
+            np.testing.assert_array_equal(again.sampled_candidates, ids)
+        tf.nn._learner.cache_clear()
+        p = sample(np.arange(9)[:, None], 1, 1, False, 9, **SAMPLERS[name])
+        p = p.true_expected_count[:, 0].astype(np.float64)
+        # The number of draws, from one count; then all counts have it.
+        tries = np.log1p(-np.float64(true[0, 0])) / np.log1p(-p[0])
+        if np.allclose(true, 3 * p[labels], rtol=1e-5):
+            shortcuts += 1
+            continue
+        tries = np.round(tries)
+        assert tries > 3
+        np.testing.assert_allclose(true, -np.expm1(tries * np.log1p(-p[labels])), rtol=1e-4)
+        np.testing.assert_allclose(sampled, -np.expm1(tries * np.log1p(-p[ids])), rtol=1e-4)
+    assert 0 < shortcuts < 30
+
+
+def test_learned_unigram_is_shared_by_equal_calls():
+    """The numbers are TensorFlow's: 4 samples of 4 classes."""
+    tf.nn._learner.cache_clear()
+    sample = tf.nn.learned_unigram_candidate_sampler
+    counts = [sample([[0], [0]], 1, 4, False, 4).true_expected_count[0, 0] for _ in range(3)]
+    assert counts == [1.0, 2.0, 2.5]
+    assert sample([[0], [0]], 1, 4, False, 4, seed=1).true_expected_count[0, 0] == 1.0
+
+
+def test_vocabulary_file(tmp_path):
+    file = tmp_path / "vocabulary"
+    file.write_text("the,3\na, comma,1\n\nrare,0\n2\n")
+    labels = [[0], [1], [2], [3]]
+    got = tf.nn.fixed_unigram_candidate_sampler(labels, 1, 6, False, 4, vocab_file=str(file))
+    np.testing.assert_allclose(got.true_expected_count.ravel(), [3, 1, 0, 2])
+    file.write_text("the,three\n")
+    with pytest.raises(ValueError, match=r"vocab_file must have a count .* got 'the,three'"):
+        tf.nn.fixed_unigram_candidate_sampler(labels, 1, 6, False, 4, vocab_file=file)
+    with pytest.raises(ValueError, match="not both; got both"):
+        tf.nn.fixed_unigram_candidate_sampler(
+            labels, 1, 6, False, 4, vocab_file=file, unigrams=[1.0]
+        )
+
+
+@pytest.mark.parametrize("name", ["nce_loss", "sampled_softmax_loss"])
+def test_sampled_loss_draws_by_itself(name):
+    """By default distinct classes of the log-uniform sampler, for any float dtype."""
+    rng = np.random.default_rng(0)
+    w, b, x = rng.normal(size=(9, 4)), rng.normal(size=9), rng.normal(size=(5, 4))
+    y = rng.integers(0, 9, (5, 2))
+    for dtype in (np.float16, np.float32, np.float64):
+        loss = getattr(tf.nn, name)(w, b, y, x.astype(dtype), 6, 9, num_true=2)
+        assert loss.shape == (5,)
+        assert loss.dtype == dtype
+        assert np.isfinite(loss).all()
+    f = tf.nn.sampled_softmax_loss
+    drawn = tf.nn.log_uniform_candidate_sampler(y, 2, 6, True, 9, seed=4)
+    np.testing.assert_array_equal(
+        f(w, b, y, x, 6, 9, 2, seed=4), f(w, b, y, x, 6, 9, 2, sampled_values=drawn)
+    )

@@ -45,7 +45,8 @@ FLOORS = {
     "__init__": 7,
 }
 
-RESULTS = {"LinearGradients"}
+RESULTS = {"LinearGradients", "SampledGradients"}
+HELPERS = {"scatter_add"}
 SETTINGS = {"config", "set_config", "get_config", "show_config", "warmup"}
 ALLOWED_ANYWHERE = {"numpy"}
 
@@ -96,7 +97,7 @@ def test_imports_go_down(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_of_others(path):
     """The standard library and NumPy; an optional dependency only in its own backend."""
-    own = {"_numba": {"numba", "llvmlite"}, "_cuda": {"numba"}, "compat": set()}.get(
+    own = {"_numba": {"numba", "llvmlite"}, "_cuda": {"numba", "llvmlite"}, "compat": set()}.get(
         _part(path), set()
     )
     for module in _imports(path):
@@ -161,7 +162,7 @@ def test_every_public_function_is_in_the_registry():
     registered = set(SPECS) | {f"{n}_with_grad" for n, s in SPECS.items() if s.is_loss}
     # The source document's own signature of sequence_loss: lists over time.
     by_example = {"sequence_loss_by_example", "sequence_loss_by_example_with_grad"}
-    assert functions == registered | by_example | RESULTS
+    assert functions == registered | by_example | RESULTS | HELPERS
     assert set(fx.__all__) >= SETTINGS
     assert "__version__" in vars(fx)
 
@@ -181,13 +182,14 @@ DATA = {
     "activation": ["x"],
     "picked": ["log_probs", "labels"],
     "linear": ["inputs", "weight", "labels"],
+    "sampled": ["inputs", "weight", "labels"],
     "binary_cross_entropy": ["probs", "labels"],
 }
 
 
 def _options(name, spec):
     """Every parameter after the data, as the registry has it."""
-    own = spec.family in ("sequence", "linear")  # neither an axis nor an array to write into
+    own = spec.family in ("sequence", "linear", "sampled")  # no axis, no array to write into
     axis = ["axis"] if spec.has_classes and not own else []
     return axis + [*spec.options] + ["out"] * (not own)
 
@@ -206,7 +208,7 @@ def test_signatures_follow_the_registry():
             assert parameters["reduction"].default == "none"
         if spec.is_loss:
             more = inspect.signature(getattr(fx, f"{name}_with_grad")).parameters
-            extra = ["upstream", "grad_out"]
+            extra = ["upstream"] + ["grad_out"] * (spec.family != "sampled")
             extra += ["labels_grad_out"] * (spec.family in ("dense", "binary"))
             extra += ["pos_weight_grad_out"] * ("pos_weight" in spec.options)
             assert set(more) == {*parameters, *extra}
@@ -271,7 +273,7 @@ def test_docstring_matches_the_signature(name):
         assert _documented(sections["Parameters"]) == parameters
     else:
         assert "Parameters" not in sections
-    if name not in {"set_config", "show_config", "warmup", "config"} | RESULTS:
+    if name not in {"set_config", "show_config", "warmup", "config"} | RESULTS | HELPERS:
         assert "Returns" in sections
     order = (
         "Parameters",
@@ -286,7 +288,7 @@ def test_docstring_matches_the_signature(name):
     assert [s for s in order if s in sections] == list(sections)
 
 
-@pytest.mark.parametrize("name", [n for n in PUBLIC if n not in SETTINGS | RESULTS])
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n not in SETTINGS | RESULTS | HELPERS])
 def test_docstring_of_a_function_has_every_section(name):
     _, sections = _sections(getattr(fx, name))
     assert {"Parameters", "Returns", "Raises", "Examples"} <= set(sections)

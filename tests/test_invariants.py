@@ -108,6 +108,23 @@ def test_permutation(name, backend):
     check()
 
 
+@invariant("candidates")
+@pytest.mark.parametrize("name", _names("candidates"))
+def test_order_of_candidates(name, backend):
+    """Sampled classes may come in any order."""
+    random = np.random.default_rng(0)
+    x, weight, y = random.normal(size=(6, 3)), random.normal(size=(9, 3)), random.integers(0, 9, 6)
+    ids, expected = random.permutation(9)[:5], random.random(5) + 0.1
+    order = random.permutation(5)
+    a = cases.with_grad(name)(x, weight, y, sampled=(ids, np.ones(6), expected))
+    b = cases.with_grad(name)(x, weight, y, sampled=(ids[order], np.ones(6), expected[order]))
+    moved = np.concatenate([np.arange(6), 6 + order])
+    np.testing.assert_allclose(b[0], a[0], rtol=1e-13)
+    np.testing.assert_allclose(b[1].inputs, a[1].inputs, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(b[1].ids, a[1].ids[moved])
+    np.testing.assert_allclose(b[1].weight, a[1].weight[moved], rtol=1e-12, atol=1e-14)
+
+
 @invariant("gradient_sum")
 @pytest.mark.parametrize("name", _names("gradient_sum"))
 def test_gradient_sum(name, backend):

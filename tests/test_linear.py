@@ -624,12 +624,14 @@ def test_memory(n, c, d, dtype):
     done = subprocess.run(
         [sys.executable, "-P", "-c", MEMORY.format(n=n, c=c, d=d, dtype=dtype)],
         capture_output=True, text=True, check=True,
+        # glibc: give arrays back when they are freed, or the second call finds them there
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "100000"},
     )  # fmt: skip
     extra = [int(v) for v in done.stdout.split()]
     assert len(extra) == (4 if dtype == "float32" else 2)
     limit = min(max(0.05 * n * c * 4, 16e6), 64e6) + 2e6
     assert max(extra) <= limit, extra
-    assert max(extra) > 1e6  # it does count
+    assert min(extra) > 1e6  # it does count
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

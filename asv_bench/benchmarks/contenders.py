@@ -25,9 +25,10 @@ class Job(NamedTuple):
     axis: int
     dtype: str
     threads: int
-    x: Any  # logits; of a linear layer the features
+    x: Any  # logits; or vectors of features
     labels: Any  # None, int64 indices, or an array like x
-    weight: Any = None  # of a linear layer
+    weight: Any = None  # vectors of the classes
+    sampled: Any = None  # ids, expected counts of the labels, and of the ids
 
 
 # ------------------------------------------------------------------------------------
@@ -66,8 +67,8 @@ def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     return None
 
 
-#: Features of a linear layer.
-FEATURES = 128
+#: Features of a row of a linear layer, and classes that are drawn.
+FEATURES, SAMPLED = 128, 64
 
 #: Family -> labels for logits of a shape.
 LABELS = {
@@ -77,6 +78,7 @@ LABELS = {
     "picked": _index,
     "sequence": _index,
     "linear": _index,
+    "sampled": _index,
     "activation": _none,
     "binary": _yes_or_no,
 }
@@ -89,6 +91,7 @@ OPTIONS = {
     "picked": ("axis", "reduction"),
     "sequence": (),
     "linear": ("reduction",),
+    "sampled": ("reduction",),
     "activation": (),
     "binary": ("reduction",),
 }
@@ -117,12 +120,17 @@ def make_job(
         return rng.standard_normal(shape, dtype=np.float32)
 
     labels = LABELS[family](rng, shape, axis, narrow)
-    if family == "linear":
+    if family in ("linear", "sampled"):
         if len(shape) != 2:
             raise NotImplementedError(f"{function} takes rows of classes")
         x, weight = (_drawn((n, FEATURES), draw, narrow) for n in shape)
         weight = (weight.astype(np.float32) * FEATURES**-0.5).astype(narrow)
-        return Job(function, grad, axis, dtype, threads, x, labels, weight)
+        if family == "linear":
+            return Job(function, grad, axis, dtype, threads, x, labels, weight)
+        ids = rng.permutation(shape[1])[:SAMPLED]
+        each = len(ids) / shape[1]
+        sampled = ids, np.full(len(labels), each), np.full(len(ids), each)
+        return Job(function, grad, axis, dtype, threads, x, labels, weight, sampled)
     x = _drawn(shape, draw, narrow)
     return Job(function, grad, axis, dtype, threads, x, labels)
 
@@ -154,7 +162,9 @@ def ours(job: Job, mode: str = "given") -> Callable[[], Any]:
     name = job.function + ("_with_grad" if job.grad else "")
     if not hasattr(fx, name):
         raise NotImplementedError(f"this commit has no {name}")
-    if job.grad and mode != "fresh":
+    if job.sampled is not None:
+        options["sampled"] = job.sampled
+    elif job.grad and mode != "fresh":
         if family == "linear":
             arrays = np.empty_like(job.x), np.empty_like(job.weight), None
             options["grad_out"] = fx.LinearGradients(*arrays)
@@ -306,6 +316,8 @@ def _tensorflow(job: Job) -> Any:
             tf.keras.losses.binary_crossentropy(labels, x)
         ),
     }
+    if job.sampled is not None:
+        return _tensorflow_sampled(tf, job, labels)
     if job.function not in functions:
         return None
     function = functions[job.function]
@@ -320,6 +332,37 @@ def _tensorflow(job: Job) -> Any:
             tape.watch(x)
             loss = function(x)
         return loss, tape.gradient(loss, x)
+
+    return lambda: compiled(x)
+
+
+def _tensorflow_sampled(tf: Any, job: Job, labels: Any) -> Any:
+    """Gradients of the class vectors come in rows, as ours do."""
+    if job.dtype not in ("float32", "float64"):
+        return None  # hits make it NaN in half precision
+    x, weight = tf.constant(job.x), tf.Variable(job.weight)
+    bias = tf.zeros(len(job.weight), weight.dtype)
+    ids, true, sampled = (tf.constant(a) for a in job.sampled)
+    true, sampled = tf.cast(true[:, None], x.dtype), tf.cast(sampled, x.dtype)
+    y = tf.cast(labels, tf.int64)[:, None]
+    loss = getattr(tf.nn, job.function)
+
+    def function(x):
+        values = loss(
+            weight, bias, y, x, len(job.sampled[0]), len(job.weight),
+            sampled_values=(ids, true, sampled),
+        )  # fmt: skip
+        return tf.reduce_mean(values)
+
+    @tf.function
+    def compiled(x):
+        if not job.grad:
+            return function(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        d_x, rows = tape.gradient(value, [x, weight])
+        return value, (d_x, rows.indices, rows.values)
 
     return lambda: compiled(x)
 
@@ -402,6 +445,8 @@ def _by_hand(job: Job) -> Any:
 
 def _around(special: Any, job: Job, x: Any) -> Any:
     """The obvious formulas around somebody's normalisers."""
+    if job.sampled is not None:
+        return _sampled(special, job, x)
     axis, labels = job.axis, job.labels
     if job.weight is not None:
         return _linear(special, job, x)
@@ -483,6 +528,39 @@ def _linear(special: Any, job: Job, x: Any) -> Any:
         return value, (grad @ weight, grad.T @ x, None)
 
     return call
+
+
+def _sampled(special: Any, job: Job, x: Any) -> Any:
+    """The obvious formulas over label and sampled classes."""
+    ids, true_expected, expected = job.sampled
+    dtype, rows, weight = x.dtype, len(x), job.weight.astype(x.dtype, copy=False)
+    where = np.concatenate([job.labels, ids])
+
+    def logits():
+        at_labels = np.einsum("bd,bd->b", x, weight[job.labels]) - np.log(true_expected)
+        at_sampled = x @ weight[ids].T - np.log(expected)
+        if job.function == "sampled_softmax_loss":
+            at_sampled[job.labels[:, None] == ids] = -np.inf
+        return np.concatenate([at_labels[:, None], at_sampled], axis=1).astype(dtype)
+
+    def loss_and_slopes():
+        values = logits()
+        if job.function == "nce_loss":
+            loss = -special.log_expit(-values).sum(1) - values[:, 0]
+            slopes = special.expit(values) / dtype.type(rows)
+        else:
+            loss = special.logsumexp(values, axis=1) - values[:, 0]
+            slopes = special.softmax(values, axis=1) / dtype.type(rows)
+        slopes[:, 0] -= dtype.type(1 / rows)
+        return loss.mean(), slopes
+
+    def call():
+        loss, slopes = loss_and_slopes()
+        d_x = slopes[:, :1] * weight[job.labels] + slopes[:, 1:] @ weight[ids]
+        d_rows = np.concatenate([slopes[:, :1] * x, slopes[:, 1:].T @ x])
+        return loss, (d_x, where, d_rows)
+
+    return call if job.grad else lambda: loss_and_slopes()[0]
 
 
 #: name -> (module that must be importable, maker)

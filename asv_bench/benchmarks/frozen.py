@@ -20,6 +20,8 @@ FUNCTIONS = {
     "sigmoid_cross_entropy": "binary",
     "binary_cross_entropy": "binary",
     "linear_cross_entropy": "linear",
+    "nce_loss": "sampled",
+    "sampled_softmax_loss": "sampled",
 }
 
 
@@ -65,7 +67,7 @@ FEW_CASES = (
 LARGE = ("256x128256", "4x21x256x256")
 
 #: Backend words of this library.
-BACKENDS = ("cython:v4", "cython:v3", "cython:baseline", "numba", "numpy")
+BACKENDS = ("cython:v4", "cython:v3", "cython:baseline", "numba", "numpy", "cuda")
 
 #: Names in ``contenders.PEERS``.
 PEERS = (

@@ -27,7 +27,11 @@ class _Memory:
     version = "1"
     timeout = 300
     param_names = ("function", "contender", "workload")
-    params = (of("index", "dense", "picked", "sequence", "binary", "linear"), CONTENDERS, LARGE)
+    params = (
+        of("index", "dense", "picked", "sequence", "binary", "linear", "sampled"),
+        CONTENDERS,
+        LARGE,
+    )
     grad = False
 
     def setup(self, function, contender, workload):

@@ -72,12 +72,12 @@ class Activation(_Speed):
 
 
 class OtherLoss(_Speed):
-    params = (of("picked", "sequence", "binary", "linear"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "linear", "sampled"), CONTENDERS, FEW_CASES)
     time_forward = _Speed.run
 
 
 class OtherLossWithGrad(_Speed):
-    params = (of("picked", "sequence", "binary", "linear"), CONTENDERS, FEW_CASES)
+    params = (of("picked", "sequence", "binary", "linear", "sampled"), CONTENDERS, FEW_CASES)
     grad = True
     time_gradient = _Speed.run
 

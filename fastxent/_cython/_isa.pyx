@@ -36,11 +36,10 @@ from .._choices import SMALL_CLASSES
 from .._pool import RUN
 
 cdef extern from "_elements.h" nogil:
-    bint HAS_FMA, HAS_ADD_EXP_FLOATS, HAS_ENTRY_FLOATS
+    bint HAS_FMA, HAS_ENTRY_FLOATS
     void entry_floats(const float*, const float*, const float*, Py_ssize_t, float, bint, bint,
                       float*, float*)
     void sigmoid_floats(const float*, Py_ssize_t, bint, float*)
-    void add_exp_floats(const float*, Py_ssize_t, float, float*, const char*, float*)
     int KIND_BOOL, KIND_F16, KIND_BF16, KIND_F32, KIND_F64, KIND_SWAPPED, KIND_MISALIGNED
     int KIND_I8, KIND_U8, KIND_I16, KIND_U16, KIND_I32, KIND_U32, KIND_I64, KIND_U64, KIND_LONG
     int32_t bits_of_float(float)
@@ -48,6 +47,8 @@ cdef extern from "_elements.h" nogil:
     float scale_float(int32_t)
     double scale_double(int64_t)
     double double_of_bits(int64_t)
+    float float_if(float, float)
+    double double_if(double, double)
     double element_get(const char*, int)
     int64_t element_label(const char*, int)
     void element_put(char*, int, double)
@@ -79,6 +80,24 @@ cdef extern from "_tiles.h" nogil:
     void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
     void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
     void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+
+cdef extern from "_rows.h" nogil:
+    bint HAS_SCAN
+    ctypedef struct late_block:
+        double a
+        void* to
+        bint stream
+    float take_floats(const char*, Py_ssize_t, int, float*)
+    double take_doubles(const char*, Py_ssize_t, int, double*)
+    double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
+                       const late_block*, const char*, Py_ssize_t, int, float*, float*)
+    double scan_doubles(const double*, Py_ssize_t, double, int*, const char*, double*, double*,
+                        const late_block*, const char*, Py_ssize_t, int, double*, double*)
+    void scale_floats(const float*, Py_ssize_t, float, float, Py_ssize_t, float, float*, bint)
+    void scale_doubles(const double*, Py_ssize_t, double, double, Py_ssize_t, double, double*, bint)
+    void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
+    void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
+                     float, float*)
 
 cdef extern from "_direct.h" nogil:
     ctypedef enum Op "fx_op":
@@ -119,7 +138,7 @@ cdef enum:
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
     AHEAD = 10240       # elements from a block's end to what is fetched meanwhile
     BATCH = 16          # rows with contiguous classes finished together,
-    NEAR = 16384        # if their elements are still near when the gradient is written
+    NEAR = 4096         # but so few that a gradient's exponentials stay in L1
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
@@ -355,20 +374,21 @@ cdef inline double log1p64(double s) noexcept nogil:
 cdef inline double log1p_for(double s, real unused) noexcept nogil:
     """log(1 + s) for s >= 0; for floats to 1e-9 of it, and without a division."""
     cdef double k = 0, u = 1.0 + s, f, p
-    if real is double:
+    if real is float:
+        f = mantissa(u, &k)
+        p = 0.0691536806881
+        p = p * f - 0.1178980769569
+        p = p * f + 0.1187297629345
+        p = p * f - 0.1238434847014
+        p = p * f + 0.1421865809021
+        p = p * f - 0.1666925081615
+        p = p * f + 0.2000222661400
+        p = p * f - 0.2499998659983
+        p = p * f + 0.3333331043986
+        # What rounding 1 + s leaves matters only where u is about 1.
+        return k * 0.6931471805599453 + (f - f * f * (0.5 - f * p) + (s - (u - 1.0)))
+    else:
         return log_sum(u, s - (u - 1.0))
-    f = mantissa(u, &k)
-    p = 0.0691536806881
-    p = p * f - 0.1178980769569
-    p = p * f + 0.1187297629345
-    p = p * f - 0.1238434847014
-    p = p * f + 0.1421865809021
-    p = p * f - 0.1666925081615
-    p = p * f + 0.2000222661400
-    p = p * f - 0.2499998659983
-    p = p * f + 0.3333331043986
-    # What rounding 1 + s leaves matters only where u is about 1.
-    return k * 0.6931471805599453 + (f - f * f * (0.5 - f * p) + (s - (u - 1.0)))
 
 
 cdef inline double product(double a, double b, double* error) noexcept nogil:
@@ -515,11 +535,12 @@ cdef inline double exact_coef(Task* t, Row* row, bint allowed, double q, double 
 cdef inline real difference(real x, real m, real a, real tail, real c, real c_tail,
                             real g) noexcept nogil:
     """g ((a + tail) exp(x - m) - (c + c_tail)), right to a unit of a exp(x - m)."""
+    # A plain 1 would be a double, and half of the vectors with it.
     cdef real t = 0
     cdef real s = factors(x - m, False, &t)
     t = <real>0.0 if x - m < lowest(x, False) else t
     s = <real>0.0 if x - m < lowest(x, False) else s
-    return g * ((a * s - c) + (a * s * t + (tail * s * (1 + t) - c_tail)))
+    return g * ((a * s - c) + (a * s * t + (tail * s * (<real>1.0 + t) - c_tail)))
 
 
 # ---------------------------------------------------------------- finish
@@ -706,24 +727,31 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
               Py_ssize_t size, real unused) noexcept nogil:
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
-    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(<Py_ssize_t>BATCH, NEAR // width))
     cdef Py_ssize_t whole = size // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t most = TILE if t.tiled else max(1, min(
+        <Py_ssize_t>BATCH, (NEAR if t.grad.data != NULL else BATCH * BLOCK) // width))
     cdef double total = 0
     cdef real* kept = NULL
+    cdef float buffers[2 * BLOCK]
+    cdef Next next
+    next.source = NULL
+    next.x = NULL
+    next.buffers = &buffers[0]
+    next.far = 0
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
             and most * (width + (width + DEPTH - 1) // DEPTH if t.tiled else width) <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:
-        total = run_long_rows(t, first, stop, kept, unused)
+        total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
     if t.tiled:
         total = run_tiles(t, first, stop, kept, room, whole, unused)
         row = stop
     while row < stop:
         count = min(most, stop - row)
-        total += run_rows(t, row, count, kept, unused)
+        total += run_rows(t, row, count, stop, kept, &next, unused)
         row += count
     if t.stream:
         stream_fence()

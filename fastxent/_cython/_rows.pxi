@@ -43,9 +43,6 @@ cdef inline void add_exp(const real* x, Py_ssize_t groups, real m, real* lanes,
     """
     cdef Py_ssize_t g, j
     cdef real v
-    if real is float and HAS_ADD_EXP_FLOATS:
-        add_exp_floats(<const float*>x, groups, m, <float*>lanes, ahead, <float*>kept)
-        return
     for g in range(groups):
         if ahead != NULL:
             for j in range(LANES * <Py_ssize_t>sizeof(real) // 64):
@@ -75,39 +72,43 @@ cdef double nan_or_zero(const real* x, Py_ssize_t n) noexcept nogil:
     return 0
 
 
-cdef double block_sum(const real* x, Py_ssize_t n, real m, bint leave_out, const real* end,
-                      const char* ahead, real* kept) noexcept nogil:
-    """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
+cdef double block_sum(const real* x, Py_ssize_t n, real m, const real* end, const char* ahead,
+                      real* lanes, real* kept) noexcept nogil:
+    """Sum of exp(x - m) 2^BIAS over a block, element k in lane k % LANES.
+
+    With kept, all the terms are left there, the ragged end as a whole group.
+    """
+    cdef Py_ssize_t j, groups = n // LANES
+    for j in range(LANES):
+        lanes[j] = 0
+    add_exp(x, groups, m, lanes, ahead, kept)
+    if n % LANES:
+        add_exp(end, 1, m, lanes, NULL, kept + groups * LANES if kept != NULL else NULL)
+    return lane_sum(lanes)
+
+
+cdef double without_one(const real* x, Py_ssize_t n, real m, double total,
+                        real* lanes) noexcept nogil:
+    """The sum of a block without one of its elements equal to m.
 
     In 1 + tiny the tiny is lost, and a confident row's loss is all in it.  Where the sum is
     small, only the lane with the maximum has lost something: that lane is summed again
-    without it.  With kept, all the terms are left there, the ragged end as a whole group.
+    without it.
     """
-    cdef real lanes[LANES]
     cdef real lane[LANES]
-    cdef Py_ssize_t g, j, at, groups = n // LANES
-    cdef double one = 1.0 / unbias(m), total
-    for j in range(LANES):
-        lanes[j] = 0
-    add_exp(x, groups, m, &lanes[0], ahead, kept)
-    if n % LANES:
-        add_exp(end, 1, m, &lanes[0], NULL, kept + groups * LANES if kept != NULL else NULL)
-    total = lane_sum(&lanes[0])
-    if not leave_out:
-        return total
+    cdef Py_ssize_t g, j, at
+    cdef double one = 1.0 / unbias(m)
     if total >= 4 * one:
         return total - one
     at = find(x, n, m)
     for j in range(LANES):
         lane[j] = minus_infinity(m)
-    for g in range(groups):
+    for g in range((n - at % LANES + LANES - 1) // LANES):
         lane[g] = x[g * LANES + at % LANES]
-    if n % LANES:
-        lane[groups] = end[at % LANES]
     lane[at // LANES] = minus_infinity(m)
     lanes[at % LANES] = 0
-    add_exp(&lane[0], 1, m, &lanes[0], NULL, NULL)
-    return lane_sum(&lanes[0])
+    add_exp(&lane[0], 1, m, lanes, NULL, NULL)
+    return lane_sum(lanes)
 
 
 cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row) noexcept nogil:
@@ -122,6 +123,14 @@ cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row
     cdef real count[LANES]
     cdef Py_ssize_t g, j, k, whole = n - n % LANES
     cdef real v
+    cdef double found[3]
+    if real is float and HAS_SCAN:
+        found[0] = found[1] = found[2] = 0
+        gap_floats(<const float*>x, <const float*>c, n, <float>m, &found[0])
+        row.weight += found[0]
+        row.gap += found[1]
+        row.nonzero += found[2]
+        return
     for j in range(LANES):
         weight[j] = 0
         error[j] = 0
@@ -131,8 +140,12 @@ cdef void block_gap(const real* x, const real* c, Py_ssize_t n, real m, Row* row
         k = g * LANES
         for j in range(LANES):
             v = c[k + j] * (m - x[k + j])
-            gap[j] += <real>0.0 if c[k + j] == 0 else v
-            count[j] += <real>0.0 if c[k + j] == 0 else <real>1.0
+            if real is float:
+                gap[j] += float_if(c[k + j], v)
+                count[j] += float_if(c[k + j], 1)
+            else:
+                gap[j] += double_if(c[k + j], v)
+                count[j] += double_if(c[k + j], 1)
         for j in range(LANES):
             if real is float:
                 weight[j] += c[k + j]
@@ -194,6 +207,10 @@ cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_
                      real a, real tail, real g, real* dst) noexcept nogil:
     """dst = g ((a + tail) exp(x - m) - (c + c_tail))."""
     cdef Py_ssize_t j
+    if real is float and HAS_SCAN:
+        less_floats(<const float*>x, <const float*>c, <const float*>c_tail, n, <float>m, <float>a,
+                    <float>tail, <float>g, <float*>dst)
+        return
     for j in range(n):
         dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
 
@@ -273,6 +290,12 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
             return q
     if t.mask.data != NULL:
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
+    elif t.op == INDEX and t.w.data == NULL:
+        v = exact_coef(t, row, True, 0.0, 1.0, &error)
+        for j in range(n):
+            buf[j] = <real>v
+            tail[j] = <real>((v - <real>v) + error)
+        return buf
     for j in range(n):
         v = exact_coef(
             t, row, p == NULL or p[j * t.mask.classes] != 0, q[j] if q != NULL else 0.0,
@@ -281,6 +304,19 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
         buf[j] = <real>v
         tail[j] = <real>((v - buf[j]) + error)
     return buf
+
+
+cdef inline real kept_factor(Coef* coef, double base, real* first) noexcept nogil:
+    """What a block's kept terms are multiplied by, after first."""
+    cdef double scale = coef.g * coef.a
+    if base != coef.m:
+        scale *= exp64(base - coef.m)
+    # The terms' bias goes into the factor, unless a small weight would underflow with it.
+    first[0] = <real>1.0
+    if -tiny(first[0]) < scale < tiny(first[0]):
+        first[0] = <real>unbias(first[0])
+        return <real>scale
+    return <real>(scale * unbias(first[0]))
 
 
 cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, real* kept,
@@ -295,10 +331,11 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef real* d
     cdef char* to
     cdef const char* p
-    cdef real a, first, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
-    cdef double scale
-    cdef bint direct = not t.stream and not t.in_place and t.grad.classes == sizeof(real) and (
-        t.grad.kind == native_kind(unused))
+    cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
+    cdef bint whole = HAS_SCAN and plain and kept != NULL and (
+        t.mask.data == NULL)
+    cdef bint direct = whole or plain and not t.stream and (kept != NULL or not t.in_place)
     cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
     to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
     d = <real*>to if direct else kept + b * BLOCK if kept != NULL else &bd[0]
@@ -306,13 +343,16 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
         for j in range(n):
             d[j] = nothing
     elif kept != NULL:
-        scale = coef.g * coef.a * exp64(bases[b] - coef.m)
-        # The terms' bias goes into the factor, unless a small weight would underflow with it.
-        first = <real>1.0
-        if -tiny(unused) < scale < tiny(unused):
-            first = <real>unbias(unused)
-        a = <real>(scale * (unbias(unused) if first == 1 else 1.0))
+        a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
+        if whole:
+            if real is float:
+                scale_floats(<float*>x, n, a, first, coef.label - k, <float>coef.entry, <float*>d,
+                             t.stream)
+            else:
+                scale_doubles(<double*>x, n, a, first, coef.label - k, coef.entry, <double*>d,
+                              t.stream)
+            return
         for j in range(n):
             d[j] = a * (first * x[j])
     else:
@@ -343,30 +383,107 @@ cdef void emit_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, re
         emit_block(t, o, i, row, coef, kept, bases, b, unused)
 
 
+cdef inline bint in_whole_vectors(Task* t, real unused) noexcept nogil:
+    """Can the scan in whole vectors read the logits?"""
+    if not HAS_SCAN or t.mask.data != NULL:
+        return False
+    if real is float:
+        return (t.x.kind == KIND_F32 and t.x.classes == 4
+                or (t.x.kind == KIND_F16 or t.x.kind == KIND_BF16) and t.x.classes == 2)
+    else:
+        return t.x.kind == KIND_F64 and t.x.classes == 8
+
+
+cdef struct Next:               # the block that is scanned next, already read once
+    const char* source
+    const void* x               # its elements, halves as floats
+    float* buffers              # two blocks, for such as are not
+    double top
+    int far                     # have elements been met that are -inf or NaN?
+
+
+cdef inline float* other_buffer(Next* next) noexcept nogil:
+    return next.buffers + (BLOCK if next.x == next.buffers else 0)
+
+
+cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind,
+                      real unused) noexcept nogil:
+    cdef float* to = other_buffer(next)
+    if real is float:
+        next.top = take_floats(p, n, kind, to)
+    else:
+        next.top = take_doubles(p, n, kind, NULL)
+    next.x = <const void*>p if kind == native_kind(unused) else <const void*>to
+    next.source = p
+
+
+cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const real* x,
+                             Py_ssize_t x_n, real m, const char* ahead, real* lanes, real* kept,
+                             const late_block* late) noexcept nogil:
+    """Sum of exp(x - m) 2^BIAS over a block; takes the n elements at p meanwhile, if any."""
+    cdef float* to = other_buffer(next)
+    cdef double total
+    cdef real top = 0
+    if real is float:
+        total = scan_floats(<const float*>x, x_n, <float>m, &next.far, ahead, <float*>lanes,
+                            <float*>kept, late, p, n, kind, to, <float*>&top)
+    else:
+        total = scan_doubles(<const double*>x, x_n, m, &next.far, ahead, <double*>lanes,
+                             <double*>kept, late, p, n, kind, NULL, <double*>&top)
+    next.top = top
+    next.x = <const void*>p if kind == native_kind(x[0]) else <const void*>to
+    next.source = p
+    return total
+
+
+cdef inline const char* start_of(Task* t, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
+    """A row's first logit, NULL beyond the last row."""
+    if row >= stop:
+        return NULL
+    return (t.x.data + row // t.num_inner * t.x.outer + row % t.num_inner * t.x.inner
+            + t.begin * t.x.classes)
+
+
 cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, double* bases,
-                   Late* late, real unused) noexcept nogil:
+                   Late* late, Next* next, const char* after, real unused) noexcept nogil:
     """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
 
-    A late gradient is written block by block as its place in kept is needed.
+    A late gradient is written block by block as its place in kept is needed.  After, if not
+    NULL, are the logits of the row scanned next.
     """
     cdef real bx[BLOCK]
     cdef real bc[BLOCK]
     cdef real bw[BLOCK]
     cdef real end[LANES]
+    cdef real lanes[LANES]
     cdef real* x
     cdef real* c
+    cdef real* keep = NULL
     cdef const char* ahead
-    cdef Py_ssize_t b, k, n
+    cdef const char* p
+    cdef const char* follows
+    cdef Py_ssize_t b, k, n, coming
+    cdef Py_ssize_t width = t.end - t.begin
     cdef real m = minus_infinity(unused), top, base
-    cdef bint grown
-    for b in range((t.end - t.begin + BLOCK - 1) // BLOCK):
+    cdef double total
+    cdef bint grown, together = False, whole = in_whole_vectors(t, unused)
+    cdef late_block later
+    cdef real first = 1
+    for b in range((width + BLOCK - 1) // BLOCK):
         k = t.begin + b * BLOCK
         n = min(<Py_ssize_t>BLOCK, t.end - k)
-        x = load_logits(t, o, i, k, n, &bx[0])
-        # Past the row's end comes, as a rule, the next row.
-        ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
-        pad(x, n, &end[0])
-        top = block_max(x, n, &end[0])
+        p = t.x.data + o * t.x.outer + i * t.x.inner + k * t.x.classes
+        if kept != NULL:
+            keep = kept + b * BLOCK
+        if whole:
+            if next.source != p:
+                take(next, p, n, t.x.kind, unused)
+            x = <real*>next.x
+            top = <real>next.top
+        else:
+            x = load_logits(t, o, i, k, n, &bx[0])
+            pad(x, n, &end[0])
+            top = block_max(x, n, &end[0])
         grown = top > m
         if grown:
             if m != minus_infinity(m):
@@ -375,12 +492,36 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             m = top
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
-            emit_block(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, b, unused)
+            together = whole and not late.coef.zero and m != <real>INFINITY and (
+                t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused))
+            if together:
+                later.a = kept_factor(&late.coef, late.bases[b], &first)
+                later.to = (t.grad.data + late.o * t.grad.outer + late.i * t.grad.inner
+                            + k * t.grad.classes)
+                later.stream = t.stream
+                together = first == 1
+            if not together:
+                emit_block(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, b, unused)
         if m == <real>INFINITY:
             row.rest += nan_or_zero(x, n)
         else:
-            row.rest += unbias(unused) * block_sum(
-                x, n, base, grown, &end[0], ahead, kept + b * BLOCK if kept != NULL else NULL)
+            # Past the row's end comes, as a rule, the next row.
+            if whole:
+                ahead = p + n * t.x.classes + AHEAD * sizeof(real)
+                follows = p + n * t.x.classes if k + n < t.end else after
+                coming = min(<Py_ssize_t>BLOCK, t.end - k - n if k + n < t.end else width)
+                if follows == NULL:
+                    coming = 0
+                total = scan_next(next, follows, coming, t.x.kind, x, n, base, ahead, &lanes[0],
+                                  keep, &later if together else NULL)
+                if together and k <= late.coef.label < k + n:
+                    (<real*>later.to)[late.coef.label - k] = <real>late.coef.entry
+            else:
+                ahead = <const char*>(x + n + AHEAD) if x != &bx[0] else NULL
+                total = block_sum(x, n, base, &end[0], ahead, &lanes[0], keep)
+            if grown:
+                total = without_one(x, n, base, total, &lanes[0])
+            row.rest += unbias(unused) * total
         if kept != NULL:
             bases[b] = m        # -inf: nothing but zeros so far
         if has_coefficients(t):
@@ -397,8 +538,8 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         late.some = False
 
 
-cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
-                     real unused) noexcept nogil:
+cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, Py_ssize_t stop, real* kept,
+                     Next* next, real unused) noexcept nogil:
     """A few rows at once, for their logarithms: one alone waits for each of its operations.
 
     With kept, room for all their elements, each exponential is computed only once.
@@ -420,7 +561,7 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
             read_stats(t, o, i, &rows[j])
         elif not rows[j].absent:
             scan_row(t, o, i, &rows[j], kept + j * length if kept != NULL else NULL,
-                     &bases[j * blocks], NULL, unused)
+                     &bases[j * blocks], NULL, next, start_of(t, first + j + 1, stop), unused)
         if t.stats.data != NULL and t.phase != FINISH:
             write_stats(t, o, i, &rows[j])
         r[j] = rows[j].rest
@@ -441,7 +582,7 @@ cdef double run_rows(Task* t, Py_ssize_t first, Py_ssize_t count, real* kept,
     return total
 
 
-cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
+cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept, Next* next,
                           real unused) noexcept nogil:
     """Loss and gradient, the gradient of a row while the next one is scanned.
 
@@ -461,7 +602,7 @@ cdef double run_long_rows(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept
         now = &bases[(j % 2) * BASES]
         open_row(t, o, i, &row)
         if not row.absent:
-            scan_row(t, o, i, &row, kept, now, &late, unused)
+            scan_row(t, o, i, &row, kept, now, &late, next, start_of(t, j + 1, stop), unused)
         elif late.some:
             emit_row(t, late.o, late.i, &late.row, &late.coef, kept, late.bases, unused)
         loss = finish(t, o, i, &row, log1p64(row.rest), &late.coef)

@@ -163,7 +163,7 @@ BLOCK = 2048  # elements per block: 8 or 16 KB, stays in L1
 BLOCK_BYTES = 8 * BLOCK
 AHEAD = 10240  # elements from a block's end to what is fetched meanwhile
 BATCH = 16  # rows with contiguous classes finished together,
-NEAR = 16384  # if their elements are still near when the gradient is written
+NEAR = 4096  # but so few that a gradient's exponentials stay in L1
 BASES = 96  # blocks in a batch, at most
 BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
@@ -1080,6 +1080,15 @@ def emit_row(t, o, i, s, j, kept, bases, like):
         emit_block(t, o, i, s, j, kept, bases, b, like)
 
 
+@inline
+def halves_ahead(t, o, i, k, n):
+    """What to fetch while a block that was converted is summed: for halves, each line twice."""
+    kind, stride = view(t, X, KIND), view(t, X, BY_CLASS)
+    if stride == 2 and kind in (HALF, BFLOAT):
+        return at(t, X, o, i, k + n) + 4 * AHEAD
+    return np.int64(0)
+
+
 @function
 def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like):
     """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
@@ -1099,7 +1108,7 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like)
         n = min(BLOCK, end - k)
         x = load_logits(t, o, i, k, n, buf, like)
         # Past the row's end comes, as a rule, the next row.
-        ahead = x + (n + AHEAD) * size if x != buf else 0
+        ahead = x + (n + AHEAD) * size if x != buf else halves_ahead(t, o, i, k, n)
         top = block_max(x, n, like)
         grown = top > m
         if grown:
@@ -1215,7 +1224,7 @@ def run_rows(task, e, z, scale, first, stop, block, room, offset, size, like):
     t, s = scratch(TABLE_BYTES), scratch(STATE_BYTES)
     bind(t, task, e, z, scale)
     wide = field(t, END) - field(t, BEGIN)
-    most = max(1, min(BATCH, NEAR // wide))
+    most = max(1, min(BATCH, (NEAR if has(t, GRAD) else BATCH * BLOCK) // wide))
     kept = np.int64(0)
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // width(like) - BLOCK, (BASES - BATCH) * BLOCK)

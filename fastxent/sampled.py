@@ -1,0 +1,842 @@
+"""Losses over a few sampled classes in place of all, and their gradients."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _call, _check, _config, _threads, samplers
+
+__all__ = [
+    "SampledGradients",
+    "nce_loss",
+    "nce_loss_with_grad",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_with_grad",
+    "scatter_add",
+]
+
+Array = np.ndarray[Any, Any]
+
+SAMPLERS = {"log_uniform": samplers.LogUniform, "uniform": samplers.Uniform}
+
+#: Multiplications of one small product.  OpenBLAS keeps products up to this size on the calling
+#: thread.  Larger ones wake its own threads, which took 4 ms in place of 0.1 where another
+#: process had a core (2-core Sapphire Rapids); here our threads share out blocks of rows.
+_SMALL = 1 << 18
+_FEW = 8  # rows of a small product, at least: thinner ones are slow, and left to BLAS's threads
+_BLOCK = 1 << 22  # multiplications of a block of rows
+_PARALLEL = 1 << 22  # multiplications from which threads are worth waking
+_PIECES = 16  # sums over blocks of rows, at most
+_TOGETHER = 8  # small products that are summed together
+_NARROW = 200  # columns below which rows are turned for the softmax
+
+
+class SampledGradients(NamedTuple):
+    """Gradients of a sampled loss; those of weight and bias in rows, to be added at ``ids``.
+
+    Parameters
+    ----------
+    inputs : ndarray
+        Shape and dtype of ``inputs``.
+    ids : ndarray of int64
+        Classes of the rows: the labels of the rows that count, then the sampled classes. A class
+        may come several times; `scatter_add` adds all its rows up.
+    weight : ndarray
+        A row for each of ``ids``, in the dtype of ``weight``.
+    bias : ndarray or None
+        An entry for each of ``ids``, in the dtype of ``bias``; None without a bias.
+
+    See Also
+    --------
+    scatter_add : Add the rows to an array.
+
+    Examples
+    --------
+    >>> import fastxent as fx
+    >>> chosen = [0], [1.0], [1.0]
+    >>> _, grad = fx.nce_loss_with_grad([[0.0]], [[1.0], [2.0]], [1], sampled=chosen)
+    >>> grad.ids.tolist(), grad.inputs.tolist()
+    ([1, 0], [[-0.5]])
+    """
+
+    inputs: Any
+    ids: Any
+    weight: Any
+    bias: Any
+
+
+def nce_loss(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    num_sampled: int | None = None,
+    sampler: Any = "log_uniform",
+    sampled: Any = None,
+    remove_accidental_hits: bool = False,
+    rng: Any = None,
+    sample_weight: Any = None,
+    reduction: str = "none",
+) -> Any:
+    r"""Noise-contrastive estimation: labels against sampled classes, one by one.
+
+    Trains where there are too many classes for a softmax: each label and each sampled class is
+    told from noise by itself. `sampled_softmax_loss` chooses one among them instead.
+
+    .. math::
+
+        L = u \Bigl[ \sum_{t=1}^T \bigl( (1 - \tfrac1T) \log(1 + e^{x_t})
+            + \tfrac1T \log(1 + e^{-x_t}) \bigr) + \sum_{s=1}^S \log(1 + e^{x_s}) \Bigr]
+
+    with the logits of a label and of a sampled class, whose expected count is :math:`c`,
+
+    .. math:: x = h \cdot W_k + b_k - \log c_k
+
+    Parameters
+    ----------
+    inputs : array_like
+        Vectors ``h`` to be classified, shape ``(B, D)``: float16, bfloat16, float32, float64,
+        integer or bool.
+    weight : array_like or list of array_like
+        Vectors ``W`` of the classes, shape ``(C, D)``, or a list of partitions: arrays whose
+        concatenation along the first axis has that shape. They are never concatenated.
+    labels : array_like of int
+        The classes of each row, in ``[0, C)``: shape ``(B,)``, or ``(B, T)`` for T of them.
+    bias : array_like, optional
+        Shape ``(C,)``; 0 by default.
+    num_sampled : int, optional
+        How many classes to draw; may be left out where ``sampled`` is given.
+    sampler : {'log_uniform', 'uniform'} or sampler of `samplers`, default: 'log_uniform'
+        What draws distinct classes, once for all rows.
+    sampled : Candidates, optional
+        What the ``sample`` of a sampler returned, or such a tuple ``(ids, true_expected,
+        sampled_expected)``, with ``true_expected`` in the shape of ``labels``. Nothing is drawn
+        then. Ids may repeat.
+    remove_accidental_hits : bool, default: False
+        Leave out of each row the sampled classes that are among its labels.
+    rng : None, int or numpy.random.Generator, optional
+        Where the randomness comes from. The same seed gives the same classes.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row, broadcasts to ``(B,)``. A row of weight 0 is not read, nor is
+        its label checked.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        The losses; their sum; or that divided by the sum of the weights, by the number of rows,
+        or by the number of rows whose weight is not 0.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        Shape ``(B,)``, or a scalar where it is reduced. The NumPy result type of ``inputs``,
+        ``weight`` and ``bias``, where half precision counts as float32 and integers as float64.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C); got ... at position ...".
+    ValueError
+        "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
+    TypeError
+        A dtype that is not allowed.
+
+    See Also
+    --------
+    nce_loss_with_grad : The gradients too.
+    sampled_softmax_loss : A choice of one among label and sampled classes.
+
+    Notes
+    -----
+    Expected counts that are all alike only shift the biases. Each entry is within the error
+    budget of `sigmoid_cross_entropy` for its logit, which has the rounding of a product.
+
+    References
+    ----------
+    M. Gutmann, A. Hyvarinen: Noise-contrastive estimation (AISTATS 2010). TensorFlow:
+    ``tf.nn.nce_loss``.
+
+    Examples
+    --------
+    One row and two classes beside its own, each expected once:
+
+    >>> import fastxent as fx
+    >>> h, W = [[1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0], [0.5, -1.0]]
+    >>> fx.nce_loss(h, W, [1], sampled=([0, 2], [1.0], [1.0, 1.0])).round(6).tolist()
+    [1.641603]
+
+    Drawn from a vocabulary in the order of its frequencies:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> h, W = rng.normal(size=(4, 3)), rng.normal(size=(1000, 3))
+    >>> fx.nce_loss(h, W, [0, 7, 3, 500], num_sampled=5, rng=rng).shape
+    (4,)
+    """
+    return _loss(
+        False, inputs, weight, labels, bias, num_sampled, sampler, sampled,
+        remove_accidental_hits, rng, sample_weight, reduction,
+    )  # fmt: skip
+
+
+def nce_loss_with_grad(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    num_sampled: int | None = None,
+    sampler: Any = "log_uniform",
+    sampled: Any = None,
+    remove_accidental_hits: bool = False,
+    rng: Any = None,
+    sample_weight: Any = None,
+    reduction: str = "none",
+    upstream: Any = None,
+) -> tuple[Any, SampledGradients]:
+    r"""Noise-contrastive estimation, and its gradients.
+
+    .. math::
+
+        \frac{\partial L}{\partial x_t} = g\, \bigl( \sigma(x_t) - \tfrac1T \bigr), \qquad
+        \frac{\partial L}{\partial x_s} = g\, \sigma(x_s)
+
+    with the logits of `nce_loss`, and from there to vectors and biases; ``g`` is the
+    weight of the row x upstream gradient x 1 or the reciprocal of the denominator.
+
+    Parameters
+    ----------
+    inputs : array_like
+        Vectors ``h`` to be classified, shape ``(B, D)``: float16, bfloat16, float32, float64,
+        integer or bool.
+    weight : array_like or list of array_like
+        Vectors ``W`` of the classes, shape ``(C, D)``, or a list of partitions: arrays whose
+        concatenation along the first axis has that shape. They are never concatenated.
+    labels : array_like of int
+        The classes of each row, in ``[0, C)``: shape ``(B,)``, or ``(B, T)`` for T of them.
+    bias : array_like, optional
+        Shape ``(C,)``; 0 by default.
+    num_sampled : int, optional
+        How many classes to draw; may be left out where ``sampled`` is given.
+    sampler : {'log_uniform', 'uniform'} or sampler of `samplers`, default: 'log_uniform'
+        What draws distinct classes, once for all rows.
+    sampled : Candidates, optional
+        What the ``sample`` of a sampler returned, or such a tuple ``(ids, true_expected,
+        sampled_expected)``, with ``true_expected`` in the shape of ``labels``. Nothing is drawn
+        then. Ids may repeat.
+    remove_accidental_hits : bool, default: False
+        Leave out of each row the sampled classes that are among its labels.
+    rng : None, int or numpy.random.Generator, optional
+        Where the randomness comes from. The same seed gives the same classes.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row, broadcasts to ``(B,)``. A row of weight 0 is not read, nor is
+        its label checked.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        The losses; their sum; or that divided by the sum of the weights, by the number of rows,
+        or by the number of rows whose weight is not 0.
+    upstream : array_like, optional
+        Gradient with respect to the returned loss, same shape; 1 by default.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        Shape ``(B,)``, or a scalar where it is reduced. The NumPy result type of ``inputs``,
+        ``weight`` and ``bias``, where half precision counts as float32 and integers as float64.
+    grad : SampledGradients
+        ``inputs``, ``ids``, ``weight`` and ``bias``; the last two in rows, for `scatter_add`.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C); got ... at position ...".
+    ValueError
+        "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
+    TypeError
+        A dtype that is not allowed.
+
+    See Also
+    --------
+    nce_loss : The loss alone.
+    scatter_add : Add the rows of the gradients to an array.
+
+    References
+    ----------
+    M. Gutmann, A. Hyvarinen: Noise-contrastive estimation (AISTATS 2010). TensorFlow:
+    ``tf.nn.nce_loss``.
+
+    Examples
+    --------
+    A step of gradient descent:
+
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> h, W = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, -1.0]])
+    >>> chosen = [0, 2], [1.0], [1.0, 1.0]
+    >>> loss, grad = fx.nce_loss_with_grad(h, W, [1], sampled=chosen)
+    >>> grad.ids.tolist()
+    [1, 0, 2]
+    >>> h -= 0.1 * grad.inputs
+    >>> fx.scatter_add(W, grad.ids, -0.1 * grad.weight)
+    >>> bool(fx.nce_loss(h, W, [1], sampled=chosen) < loss)
+    True
+    """
+    return _loss(
+        False, inputs, weight, labels, bias, num_sampled, sampler, sampled,
+        remove_accidental_hits, rng, sample_weight, reduction, True, upstream,
+    )  # fmt: skip
+
+
+def sampled_softmax_loss(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    num_sampled: int | None = None,
+    sampler: Any = "log_uniform",
+    sampled: Any = None,
+    remove_accidental_hits: bool = True,
+    rng: Any = None,
+    sample_weight: Any = None,
+    reduction: str = "none",
+) -> Any:
+    r"""Softmax cross entropy over the labels and a few sampled classes.
+
+    Trains where there are too many classes for a softmax; measure with the full one. With all
+    classes as candidates, each expected once, and the hits removed, it is the full softmax loss.
+
+    .. math::
+
+        L = u \Bigl[ \mathrm{lse}(x_{t=1}, \dots, x_{t=T}, x_{s=1}, \dots, x_{s=S})
+            - \tfrac1T \sum_{t=1}^T x_t \Bigr]
+
+    with the logits of a label and of a sampled class, whose expected count is :math:`c`,
+
+    .. math:: x = h \cdot W_k + b_k - \log c_k
+
+    Parameters
+    ----------
+    inputs : array_like
+        Vectors ``h`` to be classified, shape ``(B, D)``: float16, bfloat16, float32, float64,
+        integer or bool.
+    weight : array_like or list of array_like
+        Vectors ``W`` of the classes, shape ``(C, D)``, or a list of partitions: arrays whose
+        concatenation along the first axis has that shape. They are never concatenated.
+    labels : array_like of int
+        The classes of each row, in ``[0, C)``: shape ``(B,)``, or ``(B, T)`` for T of them.
+    bias : array_like, optional
+        Shape ``(C,)``; 0 by default.
+    num_sampled : int, optional
+        How many classes to draw; may be left out where ``sampled`` is given.
+    sampler : {'log_uniform', 'uniform'} or sampler of `samplers`, default: 'log_uniform'
+        What draws distinct classes, once for all rows.
+    sampled : Candidates, optional
+        What the ``sample`` of a sampler returned, or such a tuple ``(ids, true_expected,
+        sampled_expected)``, with ``true_expected`` in the shape of ``labels``. Nothing is drawn
+        then. Ids may repeat.
+    remove_accidental_hits : bool, default: True
+        Leave out of each row the sampled classes that are among its labels.
+    rng : None, int or numpy.random.Generator, optional
+        Where the randomness comes from. The same seed gives the same classes.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row, broadcasts to ``(B,)``. A row of weight 0 is not read, nor is
+        its label checked.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        The losses; their sum; or that divided by the sum of the weights, by the number of rows,
+        or by the number of rows whose weight is not 0.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        Shape ``(B,)``, or a scalar where it is reduced. The NumPy result type of ``inputs``,
+        ``weight`` and ``bias``, where half precision counts as float32 and integers as float64.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C); got ... at position ...".
+    ValueError
+        "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
+    TypeError
+        A dtype that is not allowed.
+
+    See Also
+    --------
+    sampled_softmax_loss_with_grad : The gradients too.
+    nce_loss : Each class by itself.
+
+    Notes
+    -----
+    Expected counts that are all alike change nothing. Each row is within the error budget of
+    `softmax_cross_entropy` for its logits, which have the rounding of a product.
+
+    References
+    ----------
+    S. Jean, K. Cho, R. Memisevic, Y. Bengio: On using very large target vocabulary (ACL 2015).
+    TensorFlow: ``tf.nn.sampled_softmax_loss``.
+
+    Examples
+    --------
+    All classes as candidates, each expected once, give the full softmax loss:
+
+    >>> import fastxent as fx
+    >>> h, W = [[1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0], [0.5, -1.0]]
+    >>> every = ([0, 1, 2], [1.0], [1.0, 1.0, 1.0])
+    >>> fx.sampled_softmax_loss(h, W, [1], sampled=every).round(6).tolist()
+    [0.335098]
+    >>> fx.sparse_softmax_cross_entropy([[1.0, 2.0, -1.5]], [1]).round(6).tolist()
+    [0.335098]
+    """
+    return _loss(
+        True, inputs, weight, labels, bias, num_sampled, sampler, sampled,
+        remove_accidental_hits, rng, sample_weight, reduction,
+    )  # fmt: skip
+
+
+def sampled_softmax_loss_with_grad(
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    num_sampled: int | None = None,
+    sampler: Any = "log_uniform",
+    sampled: Any = None,
+    remove_accidental_hits: bool = True,
+    rng: Any = None,
+    sample_weight: Any = None,
+    reduction: str = "none",
+    upstream: Any = None,
+) -> tuple[Any, SampledGradients]:
+    r"""Softmax cross entropy over labels and sampled classes, and its gradients.
+
+    .. math::
+
+        \frac{\partial L}{\partial x_t} = g\, \bigl( p_t - \tfrac1T \bigr), \qquad
+        \frac{\partial L}{\partial x_s} = g\, p_s
+
+    with the logits of `sampled_softmax_loss`, and from there to vectors and biases; ``g`` is the
+    weight of the row x upstream gradient x 1 or the reciprocal of the denominator.
+
+    Parameters
+    ----------
+    inputs : array_like
+        Vectors ``h`` to be classified, shape ``(B, D)``: float16, bfloat16, float32, float64,
+        integer or bool.
+    weight : array_like or list of array_like
+        Vectors ``W`` of the classes, shape ``(C, D)``, or a list of partitions: arrays whose
+        concatenation along the first axis has that shape. They are never concatenated.
+    labels : array_like of int
+        The classes of each row, in ``[0, C)``: shape ``(B,)``, or ``(B, T)`` for T of them.
+    bias : array_like, optional
+        Shape ``(C,)``; 0 by default.
+    num_sampled : int, optional
+        How many classes to draw; may be left out where ``sampled`` is given.
+    sampler : {'log_uniform', 'uniform'} or sampler of `samplers`, default: 'log_uniform'
+        What draws distinct classes, once for all rows.
+    sampled : Candidates, optional
+        What the ``sample`` of a sampler returned, or such a tuple ``(ids, true_expected,
+        sampled_expected)``, with ``true_expected`` in the shape of ``labels``. Nothing is drawn
+        then. Ids may repeat.
+    remove_accidental_hits : bool, default: True
+        Leave out of each row the sampled classes that are among its labels.
+    rng : None, int or numpy.random.Generator, optional
+        Where the randomness comes from. The same seed gives the same classes.
+    sample_weight : array_like, optional
+        Weight ``u`` of each row, broadcasts to ``(B,)``. A row of weight 0 is not read, nor is
+        its label checked.
+    reduction : {'none', 'sum', 'mean', 'size_mean', 'nonzero_mean'}, default: 'none'
+        The losses; their sum; or that divided by the sum of the weights, by the number of rows,
+        or by the number of rows whose weight is not 0.
+    upstream : array_like, optional
+        Gradient with respect to the returned loss, same shape; 1 by default.
+
+    Returns
+    -------
+    loss : ndarray or scalar
+        Shape ``(B,)``, or a scalar where it is reduced. The NumPy result type of ``inputs``,
+        ``weight`` and ``bias``, where half precision counts as float32 and integers as float64.
+    grad : SampledGradients
+        ``inputs``, ``ids``, ``weight`` and ``bias``; the last two in rows, for `scatter_add`.
+
+    Raises
+    ------
+    IndexError
+        "labels must lie in [0, C); got ... at position ...".
+    ValueError
+        "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
+    TypeError
+        A dtype that is not allowed.
+
+    See Also
+    --------
+    sampled_softmax_loss : The loss alone.
+    scatter_add : Add the rows of the gradients to an array.
+
+    References
+    ----------
+    S. Jean, K. Cho, R. Memisevic, Y. Bengio: On using very large target vocabulary (ACL 2015).
+    TensorFlow: ``tf.nn.sampled_softmax_loss``.
+
+    Examples
+    --------
+    A step of gradient descent:
+
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> h, W = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, -1.0]])
+    >>> chosen = [0, 2], [1.0], [1.0, 1.0]
+    >>> loss, grad = fx.sampled_softmax_loss_with_grad(h, W, [1], sampled=chosen)
+    >>> grad.ids.tolist()
+    [1, 0, 2]
+    >>> h -= 0.1 * grad.inputs
+    >>> fx.scatter_add(W, grad.ids, -0.1 * grad.weight)
+    >>> bool(fx.sampled_softmax_loss(h, W, [1], sampled=chosen) < loss)
+    True
+    """
+    return _loss(
+        True, inputs, weight, labels, bias, num_sampled, sampler, sampled,
+        remove_accidental_hits, rng, sample_weight, reduction, True, upstream,
+    )  # fmt: skip
+
+
+def scatter_add(target: Any, ids: Any, values: Any) -> None:
+    """Add rows to the rows of an array, in place; rows of one id add up.
+
+    Parameters
+    ----------
+    target : ndarray or list of ndarray
+        Shape ``(C, ...)``, or a list of partitions of it along the first axis. Written.
+    ids : array_like of int
+        Where each row goes, in ``[0, C)``: shape ``(n,)``. May repeat.
+    values : array_like
+        Rows, shape ``(n, ...)``, converted to the dtype of ``target``.
+
+    Raises
+    ------
+    IndexError
+        "ids must lie in [0, C); got ... at position ...". Nothing is written then.
+    ValueError
+        "values must have shape ...", "target must be writeable ...".
+    TypeError
+        "target must be a NumPy array ...".
+
+    See Also
+    --------
+    nce_loss_with_grad : Makes such rows.
+    sampled_softmax_loss_with_grad : Makes such rows.
+
+    Notes
+    -----
+    ``target[ids] += values`` would keep one of the rows of an id. Rows of one id are added up
+    first, in the order in which they come, in float64 for an array of float64 and else in float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastxent as fx
+    >>> target = np.zeros((3, 2))
+    >>> fx.scatter_add(target, [2, 0, 2], [[1, 1], [2, 2], [3, 3]])
+    >>> target.tolist()
+    [[2.0, 2.0], [0.0, 0.0], [4.0, 4.0]]
+    """
+    parts = target if isinstance(target, list | tuple) else [target]
+    shape = _check.targets(parts)
+    starts = _starts(parts)
+    at = _check.class_ids("ids", ids, starts[-1])
+    rows = _check.rows("values", values, at, shape)
+    order = np.argsort(at, kind="stable")
+    at, first = np.unique(at[order], return_index=True)
+    if at.size < order.size:
+        dtype = np.float64 if parts[0].dtype == np.float64 else np.float32
+        rows = np.add.reduceat(rows[order].astype(dtype), first, axis=0)
+    else:
+        rows = rows[order]
+    for part, start, end in zip(parts, starts, starts[1:]):
+        here = slice(*np.searchsorted(at, (start, end)))
+        part[at[here] - start] += rows[here].astype(part.dtype)
+
+
+# ---- the composition -----------------------------------------------------------------
+
+
+def _starts(parts: Any) -> list[int]:
+    """Where each partition begins, and the last ends."""
+    return [0, *accumulate(map(len, parts))]
+
+
+def _gather(parts: list[Array], ids: Array, out: Array) -> Array:
+    """Rows of an array in partitions, copied to ``out``."""
+    if len(parts) == 1 and parts[0].dtype == out.dtype:
+        return parts[0].take(ids, axis=0, out=out, mode="clip")  # "raise" would need a buffer
+    starts = _starts(parts)
+    for part, start, end in zip(parts, starts, starts[1:]):
+        here = np.flatnonzero((ids >= start) & (ids < end))
+        out[here] = part.take(ids[here] - start, axis=0)
+    return out
+
+
+def accidental_hits(labels: Array, sampled: Array) -> tuple[Array, Array]:
+    """Return (row, position in ``sampled``) of every sampled class that is a label of the row."""
+    order = np.argsort(sampled, kind="stable")
+    ordered = sampled[order]
+    first = np.searchsorted(ordered, labels.ravel(), "left")
+    times = np.searchsorted(ordered, labels.ravel(), "right") - first
+    hits = np.flatnonzero(times)
+    times = times[hits]
+    nth = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    rows = np.repeat(hits // labels.shape[1], times)
+    return rows, order[np.repeat(first[hits], times) + nth]
+
+
+def _loss(
+    softmax: bool,
+    inputs: Any,
+    weight: Any,
+    labels: Any,
+    bias: Any,
+    num_sampled: Any,
+    sampler: Any,
+    sampled: Any,
+    remove_accidental_hits: Any,
+    rng: Any,
+    sample_weight: Any,
+    reduction: Any,
+    with_grad: bool = False,
+    upstream: Any = None,
+) -> Any:
+    x, x_type, x_grad_type = _check.vectors("inputs", inputs)
+    parts, w_type, w_grad_type = _check.partitions(weight, x.shape[1])
+    num_classes = _starts(parts)[-1]
+    b, b_type, b_grad_type = _check.per_class("bias", bias, num_classes)
+    dtype = np.result_type(x_type, w_type, b_type)
+    y = _check.labels_of_rows(labels, len(x))
+    size, num_true = y.shape
+    u = _check.broadcast("sample_weight", sample_weight, (size,), "losses")
+    none = _check.reduction(reduction) == "none"
+    g = _check.upstream(upstream, (size,) if none else ())
+
+    # Rows of weight 0 are left out from here on.
+    rows: Any = slice(None)
+    if u is not None and not u.all():
+        rows = np.flatnonzero(u)
+        y = np.where((u == 0)[:, None], y.dtype.type(0), y)
+    y = _check.class_ids("labels", y.reshape(np.shape(labels)), num_classes).reshape(y.shape)[rows]
+    if sampled is None:
+        chosen = _check.sampler(sampler, SAMPLERS, num_classes)
+        n = _check.number_sampled(num_sampled)
+        s, true_expected, sampled_expected = chosen.sample(n, y, unique=True, rng=rng)
+    else:
+        s, true_expected, sampled_expected = _check.candidates(
+            sampled, num_sampled, np.shape(labels), num_classes
+        )
+        true_expected = true_expected.reshape(size, num_true)[rows]
+    _check.positive("true_expected", true_expected)
+    _check.positive("sampled_expected", sampled_expected)
+
+    total, count = _call.weights(u, size)
+    denominator = _call._denominator(reduction, total, size, count)
+    scale = 1.0 / denominator if denominator else 0.0
+    factor = None  # of each row's gradient, beside the one for all of them
+    if with_grad and not (u is None and g is None):
+        us, gs = (np.ones(size) if a is None else a.astype(np.float64) for a in (u, g))
+        factor = _call._factor(scale, us, gs)[rows]
+        scale = 1.0
+
+    x = np.ascontiguousarray(x[rows], dtype)
+    ids = np.concatenate([y.ravel(), s])
+    shift = -np.log(np.concatenate([true_expected.ravel(), sampled_expected]))
+    if b is not None:
+        shift += b[ids]
+    shift = shift.astype(dtype)
+    hits = accidental_hits(y, s) if remove_accidental_hits else None
+    loss = _choose if softmax else _tell
+    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, scale, with_grad)
+    if u is not None:
+        losses *= u[rows]
+    if none:
+        value: Any = np.zeros(size, dtype)
+        with np.errstate(over="ignore"):
+            value[rows] = losses
+    else:
+        with np.errstate(over="ignore"):  # a loss beyond the dtype is inf, rounded once
+            value = dtype.type(losses.sum() / denominator if denominator else np.nan)
+    if not with_grad:
+        return value
+    d_x, d_rows, d_logits = grads
+    d_inputs = d_x
+    if len(d_x) < size:
+        d_inputs = np.zeros((size, d_x.shape[1]), dtype)
+        d_inputs[rows] = d_x
+    return value, SampledGradients(
+        d_inputs.astype(x_grad_type, copy=False),
+        ids,
+        d_rows.astype(w_grad_type, copy=False),
+        None if b is None else d_logits.astype(b_grad_type),
+    )
+
+
+def _blocks(
+    loss: Callable[..., Array],
+    x: Array,
+    labels: Array,
+    sampled: Array,
+    parts: list[Array],
+    shift: Array,
+    hits: tuple[Array, Array] | None,
+    factor: Array | None,
+    scale: float,
+    with_grad: bool,
+) -> tuple[Array, ...]:
+    """Losses of the rows, and with gradients those of inputs, of class vectors and of logits.
+
+    A block of rows goes through all steps while it is in the cache; logits exist only there.
+    """
+    (size, num_true), (_, features), dtype = labels.shape, x.shape, x.dtype
+    at_sampled = _gather(parts, sampled, np.empty((sampled.size, features), dtype))
+    turned = np.ascontiguousarray(at_sampled.T)
+    step = max(_FEW, _BLOCK // max(1, at_sampled.size) // _FEW * _FEW)
+    blocks = -(-size // step)
+    pieces = min(_PIECES, blocks)
+    losses = np.empty(size)
+    if with_grad:
+        d_x = np.empty(x.shape, dtype)
+        d_rows = np.empty((labels.size + sampled.size, features), dtype)
+        d_logits = np.empty(labels.size + sampled.size)
+        sums = np.zeros((pieces, sampled.size, features), dtype)
+        logit_sums = np.zeros((pieces, sampled.size))
+
+    def block(piece: int, here: slice) -> None:
+        xs, flat = x[here], slice(here.start * num_true, here.stop * num_true)
+        ids = labels[here].ravel()
+        vectors = d_rows[flat] if with_grad else np.empty((ids.size, features), dtype)
+        at_labels = _gather(parts, ids, vectors).reshape(-1, num_true, features)
+        logits = np.empty((len(xs), num_true + sampled.size), dtype)
+        true, others = logits[:, :num_true], logits[:, num_true:]
+        np.vecdot(xs[:, None], at_labels, out=true)
+        _product(xs, turned, others)
+        true += shift[flat].reshape(true.shape)
+        others += shift[labels.size :]
+        if hits is not None:
+            found = slice(*np.searchsorted(hits[0], (here.start, here.stop)))
+            # Costs nothing, and its gradient is 0.
+            others[hits[0][found] - here.start, hits[1][found]] = -np.inf
+        by = None if factor is None else factor[here]
+        losses[here] = loss(logits, num_true, with_grad, by, scale)
+        if not with_grad:
+            return
+        # The gradient has taken the place of the logits.
+        silent = None if by is None or by.all() else by == 0
+        if silent is not None:  # 0, whatever the vector is
+            xs = np.where(silent[:, None], dtype.type(0), xs)
+        _product(others, at_sampled, d_x[here])
+        at_labels *= true[:, :, None]
+        for t in range(num_true):
+            d_x[here] += at_labels[:, t]
+        if silent is not None:
+            d_x[here][silent] = 0
+        # The class vectors are not needed any more; their gradients take their place.
+        np.einsum("bt,bd->btd", true, xs, out=at_labels)
+        _add_transposed_product(others, xs, sums[piece])
+        d_logits[flat] = true.ravel()
+        logit_sums[piece] += np.einsum("ij->j", others, dtype=np.float64)
+
+    settings = _config.current()
+    threads = settings.threads or _threads.default_threads()
+    if size * at_sampled.size < _PARALLEL or _SMALL // max(1, at_sampled.size) < _FEW:
+        threads = 1
+
+    def work(piece: int) -> None:
+        # A thread of the pool knows nothing of the caller's settings.
+        token = _config.scoped.set(settings._replace(threads=1))
+        try:
+            with np.errstate(all="ignore"):
+                for k in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
+                    block(piece, slice(k * step, min(size, (k + 1) * step)))
+        finally:
+            _config.scoped.reset(token)
+
+    _threads.run(work, pieces, threads)
+    if not with_grad:
+        return (losses,)
+    with np.errstate(all="ignore"):
+        sums.sum(axis=0, out=d_rows[labels.size :])
+        logit_sums.sum(axis=0, out=d_logits[labels.size :])
+    return losses, d_x, d_rows, d_logits
+
+
+def _targets(logits: Array, num_true: int) -> Array:
+    """1 / num_true for each label of a row, 0 for the sampled classes."""
+    one = np.zeros(logits.shape[1], logits.dtype)
+    one[:num_true] = 1 / num_true
+    return np.broadcast_to(one, logits.shape)
+
+
+def _tell(
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
+) -> Array:
+    """NCE: the loss of each row; the gradient takes the place of the logits."""
+    upstream = None if factor is None else np.broadcast_to(factor[:, None], logits.shape)
+    losses = np.empty_like(logits)
+    if logits.size:
+        _call.entry_rows(logits, _targets(logits, num_true), upstream, scale, losses, with_grad)
+    return np.einsum("ij->i", losses, dtype=np.float64)  # two thirds of the time of sum()
+
+
+def _choose(
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
+) -> Array:
+    """Sampled softmax: the loss of each row; the gradient takes the place of the logits."""
+    if num_true == 1:
+        losses = np.empty(len(logits), logits.dtype)
+        zeros = np.zeros(len(logits), np.intp)  # the label's column
+        # Of few columns the kernel takes many rows at a time, if they lie beside each other:
+        # 55 in place of 205 microseconds for 512 rows of 65.
+        x = np.asfortranarray(logits) if logits.shape[1] < _NARROW else logits
+        _call.index_rows(x, zeros, None, factor, None, 0.0, 0.0, scale, losses, with_grad)
+        if with_grad and x is not logits:
+            logits[...] = x
+        return losses
+    by = factor if scale == 1.0 else np.full(len(logits), scale)
+    result = _call.loss(
+        False, logits, _targets(logits, num_true), -1, None, None, None, 0.0, 0.0, None, "none",
+        None, with_grad, by, logits if with_grad else None,
+    )  # fmt: skip
+    value: Array = result[0] if with_grad else result
+    return value
+
+
+# ---- products ------------------------------------------------------------------------
+
+
+def _stack(a: Array, rows: int) -> Array:
+    """All rows but the last few, as (n, rows, columns)."""
+    n = len(a) // rows
+    return a[: n * rows].reshape(n, rows, a.shape[1])
+
+
+def _product(a: Array, b: Array, out: Array) -> None:
+    """``out = a @ b``, a few rows of ``a`` at a time."""
+    rows = _SMALL // max(1, b.size)
+    done = 0
+    if _FEW <= rows < len(a):
+        np.matmul(_stack(a, rows), b, out=_stack(out, rows))
+        done = len(a) // rows * rows
+    if done < len(a):
+        np.matmul(a[done:], b, out=out[done:])
+
+
+def _add_transposed_product(a: Array, b: Array, out: Array) -> None:
+    """``out += a.T @ b``, sums over a few rows at a time, added up in order."""
+    rows = _SMALL // max(1, out.size)
+    done = 0
+    if _FEW <= rows < len(a):
+        left, right = _stack(a, rows).transpose(0, 2, 1), _stack(b, rows)
+        several = np.empty((min(_TOGETHER, len(left)), *out.shape), out.dtype)
+        for k in range(0, len(left), _TOGETHER):
+            some = several[: len(left) - k]
+            np.matmul(left[k : k + _TOGETHER], right[k : k + _TOGETHER], out=some)
+            out += np.add.reduce(some, axis=0)
+        done = len(a) // rows * rows
+    if done < len(a):
+        out += a[done:].T @ b[done:]

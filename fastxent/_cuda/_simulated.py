@@ -13,7 +13,7 @@ import numpy as np
 memory: list[tuple[int, int, bool]] = []
 
 WARP = 4
-_PATIENCE = 20.0  # seconds that a lane waits for the others
+_PATIENCE = 100.0  # seconds that a lane waits for the others
 
 _KINDS = {
     np.dtype(t): c

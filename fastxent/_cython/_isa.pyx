@@ -737,7 +737,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     next.source = NULL
     next.x = NULL
     next.buffers = &buffers[0]
-    next.far = 0
+    next.far = sizeof(real) == 8 and has_coefficients(t)
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX

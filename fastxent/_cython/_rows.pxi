@@ -399,7 +399,7 @@ cdef struct Next:               # the block that is scanned next, already read o
     const void* x               # its elements, halves as floats
     float* buffers              # two blocks, for such as are not
     double top
-    int far                     # have elements been met that are -inf or NaN?
+    int far                     # floats: have -inf or NaN been met? doubles: must sums be exact?
 
 
 cdef inline float* other_buffer(Next* next) noexcept nogil:

@@ -57,11 +57,12 @@ class Row(NamedTuple):
     threads: int | None = None  # None: as --threads says
     bound: str = "read"  # the limit that it is held against: "read", "copy", "" for neither
     beside: str = ""  # ours in this dtype too, for a ratio
+    features: int = 0  # of a linear layer
 
 
 SPARSE, DENSE = "sparse_softmax_cross_entropy", "softmax_cross_entropy"
 NCE, SAMPLED = "nce_loss", "sampled_softmax_loss"
-SIGMOID = "sigmoid_cross_entropy"
+SIGMOID, LINEAR = "sigmoid_cross_entropy", "linear_cross_entropy"
 
 ROWS = (
     Row("sparse 1024x30522 forward", SPARSE, (1024, 30522)),
@@ -96,6 +97,8 @@ ROWS = (
     Row("log_softmax 4096x1000, 1 thread", "log_softmax", (4096, 1000), threads=1, bound="copy"),
     Row("softmax 4096x1000, 1 thread", "softmax", (4096, 1000), threads=1, bound="copy"),
     Row("logsumexp 1x10000000", "logsumexp", (1, 10_000_000)),
+    Row("linear 512x512x32000 forward", LINEAR, (512, 32000), bound="", features=512),
+    Row("linear 512x512x32000 gradient", LINEAR, (512, 32000), True, bound="", features=512),
     Row("logsumexp 10, whole call", "logsumexp", (10,), bound=""),
     Row("sparse 32x10 forward, whole call", SPARSE, (32, 10), bound=""),
     Row("sparse 32x10 gradient, whole call", SPARSE, (32, 10), grad=True, bound=""),
@@ -104,7 +107,8 @@ ROWS = (
 #: (row, mode) -> what is asked: (against, must, aim).  "read" and "copy": share of that
 #: limit, at least; "peer": times as fast as the best peer, at least, and a peer's name: as
 #: that one; "float32": time over that of the same call in float32, at most; "cython": over
-#: that of the compiled backend, at most; "us": microseconds, at most.  Modes of a
+#: that of the compiled backend, at most; "products": over
+#: that of the whole matrix products, at most; "us": microseconds, at most.  Modes of a
 #: gradient: "given" (into an array of the caller's), "in place" (over the logits) and
 #: "fresh" (a new array each call); anything else has the mode "".
 TARGETS = {
@@ -130,17 +134,19 @@ TARGETS = {
     ("float16 256x128256 forward", ""): (("float32", 1.0, 0.7), ("peer", 2, 3)),
     ("float64 4096x1000 forward", ""): (("float32", 2.5, 2.0),),
     ("float64 4096x1000 gradient", "given"): (("float32", 2.5, 2.0),),
-    ("nce 1024x50000 gradient", "fresh"): (("peer", 2, 3),),
+    ("nce 1024x50000 gradient", "fresh"): (("peer", 2, 3), ("products", 2, 2)),
     ("logsumexp 4096x1000, 1 thread", ""): (("peer", 2, 3),),
     ("log_softmax 4096x1000, 1 thread", ""): (("peer", 1.7, 2.5),),
     ("softmax 4096x1000, 1 thread", ""): (("peer", 1.4, 2),),
     ("logsumexp 1x10000000", ""): (("read", 0.7, 0.9),),
+    ("linear 512x512x32000 forward", ""): (("products", 1.1, 1.05),),
+    ("linear 512x512x32000 gradient", "given"): (("products", 1.4, 1.25),),
     ("logsumexp 10, whole call", ""): (("us", 4, 2),),
     ("sparse 32x10 forward, whole call", ""): (("us", 5, 3),),
     ("sparse 32x10 gradient, whole call", "given"): (("us", 6, 4),),
 }
 
-AT_MOST = ("float32", "cython", "us")  # the targets that are upper bounds
+AT_MOST = ("float32", "cython", "products", "us")  # the targets that are upper bounds
 
 #: What the instruction sets of older processors are asked instead.
 OLDER = ("cython:v3", "cython:baseline")
@@ -172,8 +178,9 @@ def targets_of(row: Row, word: str, mode: str, first: bool) -> tuple[tuple[str, 
 
 
 def make_job(row: Row, threads: int, dtype: str = "") -> Job:
+    sizes = {"features": row.features} if row.features else {}
     return contenders.make_job(
-        row.function, row.shape, row.axis, dtype or row.dtype, row.grad, threads
+        row.function, row.shape, row.axis, dtype or row.dtype, row.grad, threads, **sizes
     )
 
 
@@ -186,9 +193,11 @@ def entries_of_ours(job: Job, word: str) -> dict[str, Entry]:
         return {"": Entry(word, ours(job), None, context)}
     if job.sampled is not None:  # gradients of vectors, always new
         return {"fresh": Entry(word, ours(job, "fresh"), None, context)}
+    given = {"given": Entry(word, ours(job, "given"), None, context)}
+    if job.weight is not None:
+        return given
     work = job._replace(x=job.x.copy())
-    return {
-        "given": Entry(word, ours(job, "given"), None, context),
+    return given | {
         "in place": Entry(
             word, ours(work, "in place"), lambda: work.x.__setitem__(..., job.x), context
         ),
@@ -319,6 +328,8 @@ def run_row(row: Row, threads: int, words: list[str], peers: list[str], rounds: 
             entries[f"{word}|{mode}|{row.beside}"] = entries_of_ours(beside, word)[mode]
         if position == 0:
             again = f"{word}|{next(iter(modes))}|again"
+    if job.weight is not None:
+        entries["products"] = Entry("products", products(job))
     results = {}
     for name in peers:
         try:
@@ -375,6 +386,27 @@ def _kept(result: Any, grad: bool) -> Any:
     return result[0], np.array(result[1])
 
 
+def products(job: Job) -> Any:
+    """The matrix products that a linear layer cannot do without, be it of sampled classes."""
+    import numpy as np
+
+    x, weight = job.x, job.weight
+    if job.sampled is not None:
+        weight = weight[job.sampled[0]]
+    logits = np.empty((len(x), len(weight)), x.dtype)
+    inputs, weights = np.empty_like(x), np.empty_like(weight)
+
+    def forward():
+        np.matmul(x, weight.T, out=logits)
+
+    def with_grad():
+        forward()
+        np.matmul(logits, weight, out=inputs)
+        np.matmul(logits.T, x, out=weights)
+
+    return with_grad if job.grad else forward
+
+
 def child(options: argparse.Namespace) -> None:
     """Run the rows of one thread count in this process; results go to a file."""
     try:
@@ -401,6 +433,9 @@ def child(options: argparse.Namespace) -> None:
     found = []
     for row in rows:
         start = time.perf_counter()
+        if time.time() > options.until:
+            print(f"{row.name} left out: the time is over", file=sys.stderr)
+            continue
         try:
             result = run_row(row, options.threads, words, peers, options.repeats)
         except Exception as error:  # the other rows are still worth having
@@ -433,6 +468,8 @@ def judge(result: dict, word: str, mode: str) -> dict:
     ratios |= rivals
     if f"{key}|float32" in times:
         ratios["float32"] = ratio(mine, times[f"{key}|float32"])
+    if "products" in times:
+        ratios["products"] = ratio(mine, times["products"])
     first = words_of(result)[0]
     if f"{first}|{mode}" in times and first.startswith("cython") and word != first:
         ratios["cython"] = ratio(mine, times[f"{first}|{mode}"])
@@ -468,7 +505,7 @@ def judge(result: dict, word: str, mode: str) -> dict:
 
 def words_of(result: dict) -> list[str]:
     """Our backend words in a row, in their order."""
-    keys = [key for key in result["times"] if not key.startswith(("peer|", "limit|"))]
+    keys = [k for k in result["times"] if "|" in k and not k.startswith(("peer|", "limit|"))]
     return list(dict.fromkeys(key.split("|")[0] for key in keys))
 
 
@@ -542,8 +579,8 @@ def milliseconds(seconds: float) -> str:
 def report(results: list[dict]) -> str:
     lines = [
         "| workload | ours | min ms | median | of read | of copy | / best peer | / float32 "
-        "| / first | noise | others | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| / first | / products | noise | others | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
 
     def cell(ratios, kind):
@@ -560,7 +597,8 @@ def report(results: list[dict]) -> str:
                 f"| {result['row']} | {word} {mode} | {milliseconds(judged['minimum'])} "
                 f"| {milliseconds(judged['median'])} | {cell(ratios, 'read')} "
                 f"| {cell(ratios, 'copy')} | {rival} | {cell(ratios, 'float32')} "
-                f"| {cell(ratios, 'cython')} | {noise_of(result):.1%} | {result['others']:.2f} "
+                f"| {cell(ratios, 'cython')} | {cell(ratios, 'products')} "
+                f"| {noise_of(result):.1%} | {result['others']:.2f} "
                 f"| {judged['verdict']} {'; '.join(judged['misses'])} |"
             )
     names = [name for name in PEERS if any(f"peer|{name}" in result["times"] for result in results)]
@@ -610,11 +648,13 @@ def main() -> None:
     parser.add_argument("--peers", default="all", help=f"of {', '.join(PEERS)}; or none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9, help="rounds of turns")
+    parser.add_argument("--limit", type=float, default=480, help="seconds; then no row begins")
     parser.add_argument("--json", default="", help="write every figure to this file")
-    parser.add_argument("--add", action="store_true", help="keep that file's other rows")
+    parser.add_argument("--add", action="store_true", help="only rows which that file lacks")
     parser.add_argument("--summary", default="", help="write what the documentation shows")
     parser.add_argument("--machine", default="", help="what to call this machine in it")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options)
@@ -623,9 +663,14 @@ def main() -> None:
     rows = [row for row in ROWS if not wanted or any(w in row.name for w in wanted)]
     if not rows:
         sys.exit("no such row; there are: " + "; ".join(row.name for row in ROWS))
+    kept: dict[str, Any] = {"rows": [], "versions": {}}
+    if options.add and Path(options.json).exists():
+        kept = json.loads(Path(options.json).read_text())
+        found = {result["row"] for result in kept["rows"]}
+        rows = [row for row in rows if row.name not in found]
     started = time.perf_counter()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    gathered: dict[str, Any] = {"rows": [], "versions": {}}
+    gathered: dict[str, Any] = {"rows": kept["rows"], "versions": kept["versions"]}
     counts = sorted({row.threads or options.threads for row in rows}, reverse=True)
     with tempfile.TemporaryDirectory() as folder:
         for threads in counts:
@@ -635,6 +680,10 @@ def main() -> None:
             command = [sys.executable, __file__, "--child", str(target), "--rows", names]
             command += ["--threads", str(threads), "--repeats", str(options.repeats)]
             command += ["--backends", options.backends, "--peers", options.peers]
+            command += [
+                "--until",
+                str(time.time() + options.limit - (time.perf_counter() - started)),
+            ]
             environment = os.environ | {
                 "OMP_NUM_THREADS": str(threads),
                 "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -645,11 +694,6 @@ def main() -> None:
                 part = json.loads(target.read_text())
                 gathered["rows"] += part["rows"]
                 gathered["versions"] |= part["versions"]
-    if options.add and Path(options.json).exists():
-        kept = json.loads(Path(options.json).read_text())
-        found = {result["row"] for result in gathered["rows"]}
-        gathered["rows"] += [result for result in kept["rows"] if result["row"] not in found]
-        gathered["versions"] = kept["versions"] | gathered["versions"]
     order = {row.name: position for position, row in enumerate(ROWS)}
     gathered["rows"].sort(key=lambda result: order[result["row"]])
     machine = f"{platform.machine()}, {_processor()}, {os.cpu_count()} processors"

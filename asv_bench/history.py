@@ -1,4 +1,6 @@
-"""Condense asv's results to what the documentation shows: ``python asv_bench/history.py FILE``.
+"""Condense asv's results to what the documentation shows.
+
+    python asv_bench/history.py FILE "2-core Sapphire Rapids, busy with other work"
 
 For each commit that was measured, the median of its samples of some benchmarks.
 """
@@ -6,6 +8,7 @@ For each commit that was measured, the median of its samples of some benchmarks.
 import datetime
 import itertools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +30,12 @@ def times(result):
             record.get("result") or [], itertools.product(*record.get("params", [])), strict=False
         ):
             function, contender, case = (p.strip("'") for p in parameters)
-            if contender == CONTENDER and values is not None:
+            if contender == CONTENDER and values is not None and not math.isnan(values):
                 found[f"{function} {case}{ending}"] = float(f"{values:.3g}")
     return found
 
 
-def main(target):
+def main(target, machine):
     runs = {}
     for path in HERE.glob(".asv/results/*/*.json"):
         result = json.loads(path.read_text())
@@ -46,6 +49,7 @@ def main(target):
     names = dict.fromkeys(name for commit in order for name in runs[commit])
     day = datetime.date.fromtimestamp
     history = {
+        "machine": machine,
         "commits": [{"hash": c[:8], "date": day(int(dates[c])).isoformat()} for c in order],
         "times": {name: [runs[c].get(name) for c in order] for name in names},
     }
@@ -53,4 +57,4 @@ def main(target):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -93,6 +93,7 @@ html_theme_options = {
         "**": ["page-toc"],
         "reference/special-values": [],
         "reference/errors": [],
+        "reference/speed": [],
     },
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

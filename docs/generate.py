@@ -32,6 +32,9 @@ from fastxent._spec import DTYPES, SPECS
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "fastxent"
+sys.path.insert(0, str(HERE))
+import measured  # noqa: E402 - beside this file
+
 sys.path.insert(0, str(HERE.parent / "tests"))
 from layouts import LAYOUTS, possible  # noqa: E402 - the layouts are data of the tests
 from test_house import FLOORS  # noqa: E402 - and so are the floors
@@ -541,6 +544,7 @@ def main() -> dict[str, str]:
         "special": special(),
         "special_entries": special_entries(),
         **support_tables(),
+        **measured.tables(),
     }
     for name, text in tables.items():
         write(generated / f"{name}.md", text)

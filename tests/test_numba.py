@@ -193,13 +193,13 @@ def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one():
     jobs = kernels()
     x = rows(4000, 200)[0]
     sweeps = []
-    real = jobs.Job.sweep
+    real = jobs.Job._sweep
 
     def sweep(self, *args):
         sweeps.append(real(self, *args))
         return sweeps[-1]
 
-    jobs.Job.sweep = sweep
+    jobs.Job._sweep = sweep
     try:
         with fx.config(threads=2):
             swept = fx.softmax(x)
@@ -208,7 +208,7 @@ def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one():
                 pooled = fx.softmax(x)
             assert sweeps == [True, False]
     finally:
-        jobs.Job.sweep = real
+        jobs.Job._sweep = real
     assert swept.tobytes() == pooled.tobytes()
 
 

@@ -67,7 +67,7 @@ def _none(rng: Any, shape: tuple[int, ...], axis: int, dtype: Any) -> Any:
     return None
 
 
-#: Features of a row of a linear layer, and classes that are drawn.
+#: Features of a row of a linear layer unless said otherwise, and classes that are drawn.
 FEATURES, SAMPLED = 128, 64
 
 #: Family -> labels for logits of a shape.
@@ -104,6 +104,7 @@ def make_job(
     dtype: str = "float32",
     grad: bool = False,
     threads: int = 1,
+    features: int = FEATURES,
 ) -> Job:
     family = FUNCTIONS[function]
     if family == "sequence":  # (batch, time, classes)
@@ -123,8 +124,8 @@ def make_job(
     if family in ("linear", "sampled"):
         if len(shape) != 2:
             raise NotImplementedError(f"{function} takes rows of classes")
-        x, weight = (_drawn((n, FEATURES), draw, narrow) for n in shape)
-        weight = (weight.astype(np.float32) * FEATURES**-0.5).astype(narrow)
+        x, weight = (_drawn((n, features), draw, narrow) for n in shape)
+        weight = (weight.astype(np.float32) * features**-0.5).astype(narrow)
         if family == "linear":
             return Job(function, grad, axis, dtype, threads, x, labels, weight)
         ids = rng.permutation(shape[1])[:SAMPLED]

@@ -13,6 +13,7 @@ import pytest
 from conftest import of
 
 import fastxent as fx
+from fastxent import _choices
 from fastxent._spec import REDUCTIONS, SPECS
 
 THREADS = (1, 2, 7)
@@ -160,6 +161,38 @@ def test_outputs_larger_than_the_cache(name, compiled, dtype, axis):
     assert view.tobytes() == fresh.tobytes()
     view[...] = 7
     assert (around == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("float32", (3, 21, 50_001)), ("float64", (1, 5, 2**18 + 2**16))], ids=str
+)
+def test_gradients_past_the_cache_along_an_inner_axis(row_name, compiled, dtype, shape):
+    """They are written in groups of tiles, whole lines only: at any alignment the same bits."""
+    name = row_name
+    if name == "logsumexp":
+        return  # its output is small
+    random = data.rng(5)
+    x = random.standard_normal(shape, dtype=dtype)
+    assert x.nbytes >= _choices.STREAM_BYTES
+    if SPECS[name].family == "dense":
+        y = random.random(x.shape, dtype=np.float32)
+    else:
+        y = random.integers(0, shape[1], (len(x), shape[2]))
+
+    def into(scores, out):
+        if SPECS[name].is_loss:
+            return cases.with_grad(name)(scores, y, axis=1, grad_out=out)[1]
+        return cases.function(name)(scores, axis=1, out=out)
+
+    mine = x.copy()  # in place nothing goes past the cache
+    expected = into(mine, mine)
+    around = np.full(x.size + 70, 7, x.dtype)
+    for offset in (0, 1, 13):
+        view = around[offset : offset + x.size].reshape(x.shape)
+        assert into(x, view).tobytes() == expected.tobytes()
+        assert (around[:offset] == 7).all()
+        assert (around[offset + x.size :] == 7).all()
+        around[...] = 7
 
 
 def test_repeated_calls(name, backend):

@@ -7,6 +7,7 @@ import numpy as np
 import oracle
 import pytest
 
+import fastxent as fx
 from fastxent._spec import SPECS
 
 C = 19
@@ -222,3 +223,38 @@ def test_nested_lists_are_logits(name, backend):
     got = cases.function(name)(x, *args)
     assert got.dtype == np.float64
     np.testing.assert_array_equal(got, cases.function(name)(np.array(x), *args))
+
+
+#: On both sides of whole vectors, of whole tiles, and of where rows are no longer in tiles.
+FEW_CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 21, 31, 32, 33, 63, 64, 65, 70)
+ROW_COUNTS = (1, 5, 16, 63, 64, 67, 131)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_few_classes(row_name, compiled, dtype, axis):
+    """Any number of classes and rows: as the reference, which knows neither tiles nor vectors."""
+    random = data.rng(11)
+    rtol = {"float64": 2e-14, "float16": 2e-3, "bfloat16": 1.6e-2}.get(dtype, 2e-6)
+    for classes in FEW_CLASSES:
+        for rows in ROW_COUNTS:
+            x = (3 * random.standard_normal((rows, classes))).astype(data.dtype_of(dtype))
+            y = cases.labels_for(row_name, x, seed=classes)
+            given = x
+            if axis == 0:
+                given = np.ascontiguousarray(x.T)
+                y = np.ascontiguousarray(y.T) if y.ndim == 2 else y
+            with fx.config(backend="numpy"):
+                expected = _results(row_name, given, y, axis)
+            for got, wanted in zip(_results(row_name, given, y, axis), expected, strict=True):
+                assert got.dtype == wanted.dtype
+                scale = max(1.0, np.abs(wanted.astype(np.float64)).max())
+                np.testing.assert_allclose(
+                    got.astype(np.float64), wanted.astype(np.float64), rtol, rtol * scale / 8,
+                    err_msg=f"{rows} x {classes}",
+                )  # fmt: skip
+
+
+def _results(name, x, y, axis):
+    if SPECS[name].is_loss:
+        return cases.with_grad(name)(x, y, axis=axis)
+    return (cases.function(name)(x, axis=axis),)

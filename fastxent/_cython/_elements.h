@@ -228,7 +228,7 @@ static inline void stream_copy(const char *from, ptrdiff_t n, char *to) {
 #ifdef FX_X86
     ptrdiff_t head = (ptrdiff_t)((64 - ((uintptr_t)to & 63)) & 63);
     if (head > n) head = n;
-    memcpy(to, from, (size_t)head);
+    if (head) memcpy(to, from, (size_t)head);
     from += head; to += head; n -= head;
     for (; n >= 64; n -= 64, from += 64, to += 64) {
 #if defined(__AVX512F__)
@@ -243,7 +243,7 @@ static inline void stream_copy(const char *from, ptrdiff_t n, char *to) {
 #endif
     }
 #endif
-    memcpy(to, from, (size_t)n);
+    if (n) memcpy(to, from, (size_t)n);
 }
 
 /* Sums of n floats or doubles, n a multiple of 16, in one fixed order: 16 lanes in vectors as wide

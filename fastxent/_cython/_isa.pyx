@@ -29,7 +29,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from .._choices import SMALL_CLASSES
@@ -52,6 +52,7 @@ cdef extern from "_elements.h" nogil:
     double element_get(const char*, int)
     int64_t element_label(const char*, int)
     void element_put(char*, int, double)
+    const uint8_t* element_size
     bint widen_floats(int, const char*, Py_ssize_t, Py_ssize_t, float*)
     bint widen_doubles(int, const char*, Py_ssize_t, Py_ssize_t, double*)
     void widen_half(const char*, Py_ssize_t, float*)
@@ -70,6 +71,15 @@ cdef extern from "_elements.h" nogil:
     double fma(double, double, double)
     double INFINITY
     double NAN
+
+cdef extern from "_tiles.h" nogil:
+    bint HAS_ADD_EXP_TILE
+    void add_exp_tile(const float*, Py_ssize_t, const float*, const float*, float*, float*, float*,
+                      float*, const char*, Py_ssize_t)
+    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*)
+    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+    void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
+    void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
 
 cdef extern from "_rows.h" nogil:
     bint HAS_SCAN
@@ -116,6 +126,7 @@ cdef fx_pool_run on_pool = <fx_pool_run>PyCapsule_GetPointer(RUN, FX_POOL)
 
 cdef extern from "string.h" nogil:
     void* memcpy(void*, const void*, size_t)
+    void* memmove(void*, const void*, size_t)
     void* memset(void*, int, size_t)
 
 ctypedef fused real:
@@ -131,6 +142,7 @@ cdef enum:
     BASES = 96          # blocks in a batch, at most
     TILE = 64           # rows per tile
     DEPTH = 32          # classes per tile block: TILE * DEPTH == BLOCK
+    GROUP = 528         # rows whose gradients go past the cache together: 8 tiles and a line
 
 cdef enum Phase:
     ALL, SCAN, FINISH
@@ -317,18 +329,24 @@ cdef inline double exp64(double x) noexcept nogil:
     return exponential(x, False)
 
 
-cdef inline double log_sum(double u, double c) noexcept nogil:
-    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp.
-
-    u = 2^k (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; c is given back as c / u.
-    log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series, with f - f^2/2 split off so
-    that small f keep every digit.
-    """
+cdef inline double mantissa(double u, double* k) noexcept nogil:
+    """f with u = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
     # Adding the distance from sqrt(1/2) to 1 in the exponent's units picks k.
     cdef int64_t b = bits_of_double(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL)
     # k becomes a double through the mantissa of 2^52: AVX2 cannot convert 64-bit integers.
-    cdef double k = double_of_bits((b >> 52) | 0x4330000000000000LL) - (4503599627370496.0 + 1023.0)
-    cdef double f = double_of_bits((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0
+    k[0] = double_of_bits((b >> 52) | 0x4330000000000000LL) - (4503599627370496.0 + 1023.0)
+    return double_of_bits((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0
+
+
+cdef inline double log_sum(double u, double c) noexcept nogil:
+    """log(u + c) for normal u > 0 and a c that is rounding of it; branch-free, about 1 ulp.
+
+    u = 2^k (1 + f); c is given back as c / u.
+    log(1 + f) = 2 artanh(z), z = f / (2 + f), by its series, with f - f^2/2 split off so
+    that small f keep every digit.
+    """
+    cdef double k = 0
+    cdef double f = mantissa(u, &k)
     cdef double z = f / (2.0 + f)
     cdef double w = z * z
     cdef double h = 0.5 * f * f
@@ -351,6 +369,26 @@ cdef inline double log1p64(double s) noexcept nogil:
     """log(1 + s) for s >= 0; what rounding 1 + s leaves is given back."""
     cdef double u = 1.0 + s
     return log_sum(u, s - (u - 1.0))
+
+
+cdef inline double log1p_for(double s, real unused) noexcept nogil:
+    """log(1 + s) for s >= 0; for floats to 1e-9 of it, and without a division."""
+    cdef double k = 0, u = 1.0 + s, f, p
+    if real is float:
+        f = mantissa(u, &k)
+        p = 0.0691536806881
+        p = p * f - 0.1178980769569
+        p = p * f + 0.1187297629345
+        p = p * f - 0.1238434847014
+        p = p * f + 0.1421865809021
+        p = p * f - 0.1666925081615
+        p = p * f + 0.2000222661400
+        p = p * f - 0.2499998659983
+        p = p * f + 0.3333331043986
+        # What rounding 1 + s leaves matters only where u is about 1.
+        return k * 0.6931471805599453 + (f - f * f * (0.5 - f * p) + (s - (u - 1.0)))
+    else:
+        return log_sum(u, s - (u - 1.0))
 
 
 cdef inline double product(double a, double b, double* error) noexcept nogil:
@@ -513,102 +551,168 @@ cdef inline double rounding_of_one_plus(double s) noexcept nogil:
     return (1.0 - (total - b)) + (s - b)
 
 
-cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
-                   Coef* coef) noexcept nogil:
-    """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers.
+cdef struct Lanes:          # rows side by side: what Row and Coef are, a column for each number
+    double m[TILE]
+    double rest[TILE]
+    double weight[TILE]
+    double gap[TILE]
+    double nonzero[TILE]
+    double share[TILE]
+    double share_error[TILE]
+    double u[TILE]
+    double absent[TILE]
+    double masked[TILE]
+    double r[TILE]          # log1p(rest)
+    double d[TILE]          # m - x of the label; infinite where it is masked
+    double wy[TILE]         # the label's class weight
+    double top[TILE]
+    double shift[TILE]
+    double g[TILE]          # before: scale and upstream gradient; after: times u
+    double a[TILE]
+    double tail[TILE]
+    double entry[TILE]
+    double zero[TILE]
+    double loss[TILE]
+    int64_t label[TILE]
+
+
+cdef inline void settle(Lanes* s, Py_ssize_t j, bint index, bint coefficients, double e,
+                        double z) noexcept nogil:
+    """Loss of a row from its statistics.
 
     With d = m - x >= 0 and r = log1p(rest) every term is a coefficient times (d + r):
-    nothing cancels.  1 - p of the label is the sum of the others.
+    nothing cancels.  There is no branch, so that rows side by side are settled in vectors.
     """
-    cdef double lse = row.m + r
-    cdef double loss = 0, hard = 0, wy = 1, d = 0, p, other, a, g, error = 0
-    cdef Py_ssize_t y
-    cdef bint allowed = True
-    cdef bint broken = not row.masked and (row.m == INFINITY or row.m == -INFINITY)
-    cdef bint smooth = row.nonzero > 0
-    coef.m = 0 if row.m == -INFINITY else row.m
-    coef.g = 1
-    coef.tail = 0
-    coef.label = -1
-    coef.entry = 0
-    coef.shift = r
-    coef.zero = False
+    cdef double m = s.m[j], r = s.r[j], lse = m + r
+    cdef double hard = (1.0 - e) * s.wy[j] if index else <double>0.0, loss = 0, soft
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    if index:
+        loss = <double>0.0 if hard == 0 else hard * (s.d[j] + r)
+    if coefficients:
+        soft = s.weight[j] * r + s.gap[j]
+        if index:
+            soft *= s.share[j]
+        loss += soft if s.nonzero[j] > 0 else <double>0.0
+        hard = hard if s.nonzero[j] <= 0 else <double>1.0
+    if z != 0:
+        loss += z * lse * lse
+        hard = 1
+    loss = NAN if broken else loss
+    loss = INFINITY if s.masked[j] != 0 else loss
+    # Without any coefficient a row is absent too.
+    s.absent[j] = <double>1.0 if hard == 0 else s.absent[j]
+    s.loss[j] = <double>0.0 if s.absent[j] != 0 else s.u[j] * loss
 
-    if t.op == LOGSUMEXP:
-        return lse
-    if t.op == SOFTMAX or t.op == LOG_SOFTMAX:
-        coef.zero = row.masked
-        coef.a = 1.0 / (1.0 + row.rest)
-        if broken:
-            coef.a = NAN
-            coef.shift = NAN
-        return 0
 
-    coef.zero = True
-    coef.a = 0
+cdef inline void settle_slope(Lanes* s, Py_ssize_t j, bint index, bint coefficients, bint single,
+                              double e, double z) noexcept nogil:
+    """The numbers of a row's gradient, after settle.  1 - p is the sum of the others'."""
+    cdef double m = s.m[j], rest = s.rest[j], whole = 1.0 + rest, g = s.g[j]
+    cdef double hard = (1.0 - e) * s.wy[j] if index else <double>0.0
+    cdef double a = hard, error = 0, b, p, other, inverse, tail, zero = s.absent[j]
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    zero = <double>1.0 if s.masked[j] != 0 else zero
+    s.zero[j] = <double>1.0 if g == 0 else zero
+    s.top[j] = <double>0.0 if m == -INFINITY else m
+    g *= s.u[j]
+    s.g[j] = g
+    if index and coefficients:
+        product(1.0 - e, s.wy[j], &error)
+        error += ((1.0 - (1.0 - e)) - e) * s.wy[j]
+        add_exactly(&a, &error, product(s.share[j], s.weight[j], &error))
+        error += s.share_error[j] * s.weight[j]
+    elif not index:
+        a = s.weight[j]
+    if z != 0:
+        add_exactly(&a, &error, 2.0 * z * (m + s.r[j]))
+    a = NAN if broken else a
+    inverse = 1.0 / whole
+    b = a * inverse if single and not coefficients else a / whole
+    s.a[j] = b
+    s.tail[j] = 0
+    if coefficients:
+        # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
+        tail = fma(-b, whole, a) + error
+        tail -= b * rounding_of_one_plus(rest)
+        s.tail[j] = tail / whole
+    if index:
+        p = exp64(-s.d[j])
+        other = rest if s.d[j] == 0 else whole - p
+        # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
+        p = (a - hard) * (p * inverse) - hard * (other * inverse)
+        if coefficients:
+            p -= s.share[j] * s.wy[j]
+        s.entry[j] = g * p
+
+
+cdef inline void settle_normaliser(Lanes* s, Py_ssize_t j) noexcept nogil:
+    """logsumexp, and what softmax and log_softmax subtract or multiply by."""
+    cdef double m = s.m[j]
+    cdef bint broken = (s.masked[j] == 0) & ((m == INFINITY) | (m == -INFINITY))
+    s.loss[j] = m + s.r[j]
+    s.top[j] = <double>0.0 if m == -INFINITY else m
+    s.zero[j] = s.masked[j]
+    s.g[j] = 1
+    s.tail[j] = 0
+    s.a[j] = NAN if broken else 1.0 / (1.0 + s.rest[j])
+    s.shift[j] = NAN if broken else s.r[j]
+
+
+cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
+                   Coef* coef) noexcept nogil:
+    """Loss of a row (or its normaliser) from its statistics, and the gradient's numbers."""
+    cdef Lanes s
+    cdef Py_ssize_t y = -1
+    cdef bint loss = t.op == INDEX or t.op == DENSE
+    s.m[0] = row.m
+    s.rest[0] = row.rest
+    s.weight[0] = row.weight
+    s.gap[0] = row.gap
+    s.nonzero[0] = row.nonzero
+    s.share[0] = row.share
+    s.share_error[0] = row.share_error
+    s.u[0] = row.u
+    s.absent[0] = row.absent
+    s.masked[0] = row.masked
+    s.r[0] = r
+    s.d[0] = 0
+    s.wy[0] = 1
+    s.entry[0] = 0
+    s.shift[0] = r
+    s.g[0] = t.scale
     if row.absent:
+        coef.zero = True
+        coef.label = -1
         return 0
     if t.op == INDEX:
         y = <Py_ssize_t>element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
         if t.w.data != NULL:
-            wy = element_get(t.w.data + y * t.w.classes, t.w.kind)
-        hard = product(1.0 - t.e, wy, &error)
-        error += ((1.0 - (1.0 - t.e)) - t.e) * wy
-        if hard == 0 and not smooth and t.t == 0:
-            return 0
-        if t.mask.data != NULL:
-            allowed = (t.mask.data + o * t.mask.outer + i * t.mask.inner
-                       + y * t.mask.classes)[0] != 0
-        d = INFINITY
-        if allowed:
-            d = row.m - element_get(
+            s.wy[0] = element_get(t.w.data + y * t.w.classes, t.w.kind)
+        if t.mask.data != NULL and (t.mask.data + o * t.mask.outer + i * t.mask.inner
+                                    + y * t.mask.classes)[0] == 0:
+            s.d[0] = INFINITY
+            y = -1
+        else:
+            s.d[0] = row.m - element_get(
                 t.x.data + o * t.x.outer + y * t.x.classes + i * t.x.inner, t.x.kind)
-        if hard != 0:
-            loss += hard * (d + r)
-        if smooth:
-            loss += row.share * (row.weight * r + row.gap)
-        a = hard
-        add_exactly(&a, &error, product(row.share, row.weight, &error))
-        error += row.share_error * row.weight
-    else:
-        if not smooth and t.t == 0:
-            return 0
-        if smooth:
-            loss += row.weight * r + row.gap
-        a = row.weight
-    if t.t != 0:
-        loss += t.t * lse * lse
-    if row.masked:
-        return row.u * INFINITY
-    if broken:
-        loss = NAN
-
-    # The gradient's scale: sample weight, upstream gradient, reduction.
-    g = t.scale
     if t.g.data != NULL:
-        g *= at(&t.g, o, i)
-    if g == 0 or t.grad.data == NULL:
-        return row.u * loss
-    g *= row.u
-    coef.zero = False
-    if t.t != 0:
-        add_exactly(&a, &error, 2.0 * t.t * lse)
-    if broken:
-        a = NAN
-    coef.g = g
-    coef.a = a / (1.0 + row.rest)
-    if has_coefficients(t):
-        # What the division leaves, and the rounding of 1 + rest: a p - c may cancel.
-        coef.tail = fma(-coef.a, 1.0 + row.rest, a) + error
-        coef.tail -= coef.a * rounding_of_one_plus(row.rest)
-        coef.tail /= 1.0 + row.rest
-    if t.op == INDEX and allowed:
-        p = exp64(-d) / (1.0 + row.rest)
-        other = row.rest if d == 0 else 1.0 + row.rest - exp64(-d)
-        # a holds (1-e) w_y too; its share of the entry is -(1-e) w_y (1 - p).
-        coef.entry = g * ((a - hard) * p - row.share * wy - hard * other / (1.0 + row.rest))
-        coef.label = y
-    return row.u * loss
+        s.g[0] *= at(&t.g, o, i)
+    if loss:
+        settle(&s, 0, t.op == INDEX, has_coefficients(t), t.e, t.t)
+        if t.grad.data != NULL:
+            settle_slope(&s, 0, t.op == INDEX, has_coefficients(t), False, t.e, t.t)
+    else:
+        settle_normaliser(&s, 0)
+    if t.grad.data != NULL:
+        coef.m = s.top[0]
+        coef.shift = s.shift[0]
+        coef.g = s.g[0]
+        coef.a = s.a[0]
+        coef.tail = s.tail[0]
+        coef.entry = s.entry[0]
+        coef.zero = s.zero[0] != 0
+        coef.label = -1 if coef.zero else y
+    return s.loss[0] if loss or t.op == LOGSUMEXP else 0
 
 
 # ---------------------------------------------------------------- the two shapes
@@ -623,6 +727,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
               Py_ssize_t size, real unused) noexcept nogil:
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
+    cdef Py_ssize_t whole = size // <Py_ssize_t>sizeof(real)
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(
         <Py_ssize_t>BATCH, (NEAR if t.grad.data != NULL else BATCH * BLOCK) // width))
     cdef double total = 0
@@ -636,19 +741,17 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
     if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
-            and most * width <= size):
+            and most * (width + (width + DEPTH - 1) // DEPTH if t.tiled else width) <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:
         total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
+    if t.tiled:
+        total = run_tiles(t, first, stop, kept, room, whole, unused)
+        row = stop
     while row < stop:
         count = min(most, stop - row)
-        if t.tiled:
-            if t.num_inner > 1:
-                count = min(count, t.num_inner - row % t.num_inner)
-            total += run_tile(t, row // t.num_inner, row % t.num_inner, count, unused)
-        else:
-            total += run_rows(t, row, count, stop, kept, &next, unused)
+        total += run_rows(t, row, count, stop, kept, &next, unused)
         row += count
     if t.stream:
         stream_fence()
@@ -904,23 +1007,35 @@ def rows_dense(x, q, mask, u, g, w, double e, double t, loss, total, grad, stats
 
 
 cdef bint labels_pass(Task* t, double* weight, Py_ssize_t* nonzero) noexcept nogil:
-    cdef Py_ssize_t o, i, n = 0
-    cdef int64_t y
-    cdef double u, s = 0
+    cdef int64_t y[TILE]
+    cdef double u[TILE]
+    cdef Py_ssize_t o, b, i, j, rows, count, n = 0
+    cdef double s = 0
     cdef bint good = True
-    for o in range(t.num_outer):
-        for i in range(t.num_inner):
-            y = element_label(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind)
-            if t.has_ignore and y == t.ignore:
-                continue
-            u = at(&t.u, o, i) if t.u.data != NULL else 1.0
-            if u == 0:
-                continue
-            if y < 0 or y >= t.num_classes:
-                good = False
-                continue
-            n += 1
-            s += u * element_get(t.w.data + y * t.w.classes, t.w.kind) if t.w.data != NULL else u
+    # As in a tile: along the inner axis, or along the outer one if there is no inner.
+    rows = t.num_outer if t.num_inner == 1 else t.num_inner
+    for j in range(TILE):
+        u[j] = 1
+    for o in range(1 if t.num_inner == 1 else t.num_outer):
+        for b in range((rows + TILE - 1) // TILE):
+            i = b * TILE
+            count = min(<Py_ssize_t>TILE, rows - i)
+            load_labels(t.y.data + o * t.y.outer + i * pitch(t, &t.y), t.y.kind, pitch(t, &t.y),
+                        count, &y[0])
+            if t.u.data != NULL:
+                load_column(t, &t.u, i if t.num_inner == 1 else o,
+                            0 if t.num_inner == 1 else i, count, &u[0])
+            for j in range(count):
+                if (t.has_ignore and y[j] == t.ignore) or u[j] == 0:
+                    continue
+                if y[j] < 0 or y[j] >= t.num_classes:
+                    good = False
+                    continue
+                n += 1
+                if t.w.data != NULL:
+                    s += u[j] * element_get(t.w.data + y[j] * t.w.classes, t.w.kind)
+                else:
+                    s += u[j]
     weight[0] = s
     nonzero[0] = n
     return good
@@ -950,17 +1065,20 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     cdef Task* t = &job.task
     cdef Py_buffer* b
     cdef double weight = 0
-    cdef Py_ssize_t nonzero = 0, n
+    cdef Py_ssize_t nonzero = 0, n, k
     cdef bint good
     job.bind(&t.y, y, False)
     b = &job.buffers[0]
     t.num_outer = b.shape[0]
     t.num_inner = b.shape[1] if b.ndim == 2 else 1
     n = t.num_outer * t.num_inner
-    if (u is None and w is None and ignore is None and b.ndim == 1
-            and b.strides[0] == b.itemsize and t.y.kind in (KIND_I64, KIND_I32)):
+    if (u is None and w is None and ignore is None and t.y.kind in (KIND_I64, KIND_I32)
+            and b.strides[b.ndim - 1] == b.itemsize):
+        good = True
         with nogil:
-            good = labels_plain(t.y.data, t.y.kind, n, num_classes)
+            for k in range(1 if b.ndim == 1 else t.num_outer):
+                good &= labels_plain(t.y.data + k * t.y.outer, t.y.kind,
+                                     n if b.ndim == 1 else t.num_inner, num_classes)
         return good, <double>n, n
     job.bind(&t.u, u, False)
     job.bind(&t.w, w, False)

@@ -51,11 +51,17 @@ def _coarsest(case, value):
     return max(peers.EPSILON.get(n, 0.0) for n in names)
 
 
-def _agrees(key, value):
-    """Our value is the peer's, but for the rounding of the peer's arithmetic.
+def _wide(case, value):
+    """The epsilon that this library computes in."""
+    return min(_coarsest(case, value), peers.EPSILON["float32"])
 
-    That is four roundings to nearest in the coarsest dtype of the call (or in the one that the peer
-    uses whatever the dtype), of terms as large as the formula's.
+
+def _agrees(key, value):
+    """Our value is the peer's, but for the rounding of the peer's arithmetic and of ours.
+
+    The peer's is four roundings to nearest in the coarsest dtype of the call (or in the one that
+    the peer uses whatever the dtype), of terms as large as the formula's; ours is what `_follows`
+    allows before the result is rounded.
     """
     case = peers.CASES[key]
     if value.dtype != case.value.dtype or value.shape != case.value.shape:
@@ -63,7 +69,7 @@ def _agrees(key, value):
     if value.dtype.kind == "i":
         return np.array_equal(value, case.value)
     epsilon = max(_coarsest(case, case.value), peers.COARSER.get(case.function, 0.0))
-    limit = 2 * epsilon * peers.expected(key)[1]
+    limit = 2 * (epsilon + _wide(case, value)) * peers.expected(key)[1]
     return peers.near(value, case.value, limit + peers.SMALLEST[value.dtype.name])
 
 
@@ -73,7 +79,7 @@ def _follows(key, value):
     if value.dtype.kind == "i":
         return np.array_equal(value, np.trunc(exact))
     epsilon = peers.EPSILON[value.dtype.name]
-    wide = min(_coarsest(peers.CASES[key], value), peers.EPSILON["float32"])
+    wide = _wide(peers.CASES[key], value)
     with np.errstate(over="ignore", invalid="ignore"):
         exact = np.where(np.isinf(exact.astype(value.dtype)), np.sign(exact) * np.inf, exact)
         limit = 2 * wide * size + (epsilon > wide) * epsilon * np.abs(exact)

@@ -1,5 +1,10 @@
 from typing import Any, final
 
+REDUCTIONS: tuple[str, ...]
+
+@final
+class Call: ...
+
 @final
 class Front:
     def __new__(cls, capsule: object) -> Front: ...

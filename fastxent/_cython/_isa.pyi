@@ -6,6 +6,8 @@ from typing_extensions import disjoint_base
 _Array = np.ndarray[Any, Any]
 
 DIRECT: object
+RUN: object
+SMALL_CLASSES: int
 
 @disjoint_base
 class Arrays:

@@ -9,7 +9,10 @@ MEASURED = "2026-11-25", "2-core Sapphire Rapids"
 
 #: Up to this many classes side by side, rows are computed in tiles, one row per lane of a
 #: vector; longer ones each by itself, with classes in the lanes.
-SMALL_CLASSES = 32
+SMALL_CLASSES = 64
+
+#: The same of the numba backend, whose tiles gain less.
+NUMBA_SMALL_CLASSES = 32
 
 #: Elements from which a call is parallel, and goes through the general path: waking a helper
 #: and frames of Python cost as much as computing these.

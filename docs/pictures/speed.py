@@ -9,8 +9,8 @@ from pathlib import Path
 SIZE = 7.2, 3.8
 ALT = (
     "Bars of milliseconds in six panels, forward and with gradient for three shapes. In each, "
-    "fastxent is close to the limit of memory; the others take 1.6 to 3 times as long without and "
-    "up to 8 times as long with gradient."
+    "fastxent is nearest to the limit of memory; the best of the others takes 1.8 to 5.6 times as "
+    "long without and 3 to 7 times as long with gradient."
 )
 PEERS = "JAX", "torch.compile", "torch"
 

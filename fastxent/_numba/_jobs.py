@@ -158,7 +158,7 @@ def _rows_kernel(x: Any) -> Any:
     strides = x.strides
     across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
     apart = strides[1] != x.itemsize and abs(strides[1]) > abs(across)
-    return k.run_tiles if apart or x.shape[1] <= _choices.SMALL_CLASSES else k.run_rows
+    return k.run_tiles if apart or x.shape[1] <= _choices.NUMBA_SMALL_CLASSES else k.run_rows
 
 
 _OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}

@@ -102,7 +102,7 @@ class Fraction:
 
     def share(self, kind, grad, function, backend, workload):
         if grad and function == "logsumexp":
-            raise NotImplementedError("logsumexp has no gradient")
+            return math.nan  # only a setup may skip
         job, call = prepare(backend, function, workload, "float32", grad)
         warm(call)
         limits = limit_entries(job, kind)

@@ -52,7 +52,7 @@ class Arrays:
         self.cuda, self.name = cuda, "numba"
         for name in ("torch", "cupy"):
             try:
-                self.library = __import__(name)
+                self.package = __import__(name)
                 self.name = name
                 break
             except ImportError:
@@ -61,10 +61,10 @@ class Arrays:
     def give(self, a, dtype=None):
         """A host array on the GPU; floats in another dtype if asked for."""
         if self.name == "torch":
-            made = self.library.from_numpy(np.ascontiguousarray(a)).cuda()
-            return made.to(getattr(self.library, dtype)) if dtype else made
+            made = self.package.from_numpy(np.ascontiguousarray(a)).cuda()
+            return made.to(getattr(self.package, dtype)) if dtype else made
         a = a.astype(dtype) if dtype else a
-        return self.library.asarray(a) if self.name == "cupy" else self.cuda.to_device(a)
+        return self.package.asarray(a) if self.name == "cupy" else self.cuda.to_device(a)
 
     def take(self, a):
         """A copy on the host; half precision as float32."""
@@ -76,7 +76,7 @@ class Arrays:
         """Room for another of its shape and dtype."""
         if self.name == "numba":
             return self.cuda.device_array(a.shape, a.dtype)
-        return self.library.empty_like(a)
+        return self.package.empty_like(a)
 
     def has(self, dtype):
         """Tell whether it knows a dtype."""
@@ -107,12 +107,12 @@ class Arrays:
         return statistics.median(times)
 
     def stream(self):
-        """The current stream of the library, as Numba takes it."""
+        """The current stream of the package, as Numba takes it."""
         pointer = 0
         if self.name == "torch":
-            pointer = self.library.cuda.current_stream().cuda_stream
+            pointer = self.package.cuda.current_stream().cuda_stream
         elif self.name == "cupy":
-            pointer = self.library.cuda.get_current_stream().ptr
+            pointer = self.package.cuda.get_current_stream().ptr
         return self.cuda.external_stream(pointer) if pointer else 0
 
 
@@ -196,14 +196,14 @@ def copy_speed(arrays, seconds, size=1 << 28):
     elif arrays.name == "torch":
         ms = arrays.timed(lambda: b.copy_(a), seconds)
     else:
-        ms = arrays.timed(lambda: arrays.library.copyto(b, a), seconds)
+        ms = arrays.timed(lambda: arrays.package.copyto(b, a), seconds)
     return 8 * size / ms * 1e3
 
 
 def peers(arrays, name, x, y, forward_only):
     """Name of each peer and its call."""
     if arrays.name == "cupy" and name.startswith("C ="):
-        cp = arrays.library
+        cp = arrays.package
 
         def by_hand():
             m = x.max(1, keepdims=True)
@@ -218,7 +218,7 @@ def peers(arrays, name, x, y, forward_only):
         yield "CuPy by hand", by_hand
     if arrays.name != "torch":
         return
-    torch = arrays.library
+    torch = arrays.package
     functional = torch.nn.functional
     of = functional.binary_cross_entropy_with_logits
     of = of if name == "sigmoid" else functional.cross_entropy

@@ -1,6 +1,6 @@
 """Times of the recorded speed table: this library, the frameworks and the limit of memory.
 
-The record is what ``asv_bench/compare.py --json docs/pictures/speed.json`` writes.
+The record holds the rows of sparse cross entropy from what ``asv_bench/compare.py --json`` writes.
 """
 
 import json

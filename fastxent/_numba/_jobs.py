@@ -17,7 +17,8 @@ import numpy as np
 from numba import types
 
 from .. import _choices
-from . import _entries, _table
+from .._spec import ALL
+from . import _entries, _few, _table
 from . import _kernels as k
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,11 @@ _BLOCKS = 16
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
+_FLOATS = np.dtype(np.float32)
+_LABELS = (np.dtype(np.int64), np.dtype(np.int32))
+
+#: Factors that the bias of exponentials does not make too small.
+_LEAST = 1e-15
 
 
 class _Kinds(dict[Any, int]):
@@ -161,6 +167,23 @@ def _rows_kernel(x: Any) -> Any:
     return k.run_tiles if apart or x.shape[1] <= _choices.NUMBA_SMALL_CLASSES else k.run_rows
 
 
+def _is_plain(x: Any, y: Any, grad: Any, loss: Any) -> bool:
+    """Can `run_few` do it: floats, few classes, and each array in the one order or the other?"""
+    if x.dtype is not _FLOATS or x.shape[1] > _few.MOST:
+        return False
+    turned = x.strides[1] == 4
+    if not turned and x.strides[-1 if x.ndim == 3 else 0] != 4:
+        return False
+    if grad is not None and (
+        grad.dtype is not _FLOATS
+        or (grad.strides[1] if turned else grad.strides[-1 if x.ndim == 3 else 0]) != 4
+    ):
+        return False
+    if loss is not None and (loss.dtype is not _FLOATS or loss.strides[-1] != 4):
+        return False
+    return y is None or (y.dtype in _LABELS and y.strides[-1] == y.itemsize)
+
+
 _OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}
 
 
@@ -171,8 +194,17 @@ def normalize(
     """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
     loss, grad = (out, None) if kind == "logsumexp" else (None, out)
     arrays = (x, None, mask, None, None, None, loss, grad, stats, None)
+    plain = mask is None and stats is None and phase == ALL and _is_plain(x, None, grad, loss)
     return Job(
-        _rows_kernel(x), _OPS[kind], arrays, (0.0, 0.0, 1.0), None, phase, begin, end, stream
+        _few.run_few if plain else _rows_kernel(x),
+        _OPS[kind],
+        arrays,
+        (0.0, 0.0, 1.0),
+        None,
+        phase,
+        begin,
+        end,
+        stream,
     )
 
 
@@ -183,8 +215,20 @@ def rows_index(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with index labels ``y``."""
     arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
+    plain = (
+        mask is u is g is w is stats is None and e == 0 and t == 0 and phase == ALL
+        and (scale == 0 or abs(scale) > _LEAST) and _is_plain(x, y, grad, loss)
+    )  # fmt: skip
     return Job(
-        _rows_kernel(x), _table.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream
+        _few.run_few if plain else _rows_kernel(x),
+        _table.INDEX,
+        arrays,
+        (e, t, scale),
+        ignore,
+        phase,
+        begin,
+        end,
+        stream,
     )
 
 
@@ -247,5 +291,7 @@ def warmup(single: bool, double: bool) -> None:
         _compiled(k.run_rows, wide)
         _compiled(k.run_tiles, wide)
         _compiled(_entries.run_entries, wide)
+        if not wide:
+            _compiled(_few.run_few, wide)
         like = types.float64 if wide else types.float32
         k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))

@@ -548,7 +548,7 @@ def nearest(x, like):
 @inline
 def clamped(x, like):
     """From its least value on an exponential is 0; NaN passes."""
-    least = pick(like, -200.0, -1100.0)
+    least = pick(like, -1000.0, -8000.0)
     return where(x < least, least, x)
 
 

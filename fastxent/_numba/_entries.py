@@ -12,7 +12,6 @@ from ._kernels import (
     F64,
     LANES,
     bind,
-    clamped,
     close,
     curve_of_exp,
     entry,
@@ -71,6 +70,8 @@ from ._vectors import (
     is_single,
     lanes_below,
     load,
+    load_first,
+    magnitude,
     pick,
     prefetch,
     real,
@@ -160,11 +161,6 @@ def log1p_small(t, like):
 
 
 @inline
-def magnitude(x):
-    return where(x < 0, -x, x)
-
-
-@inline
 def decay(x, like):
     """exp(-|x|), subnormal or 0 where it is; as p 2^n too, with n in units of the exponent."""
     far = -magnitude(x)
@@ -205,7 +201,8 @@ def cost(x, a, b, scale, both, slopes, like):
     size = magnitude(x)
     slope = splat(zero)
     if wide(x) and is_single(like):
-        far = clamped(-size, like)
+        # So far a coefficient may make up for what underflows.
+        far = where(size > 200, pick(like, -1000.0, 0.0), -size)
         n = nearest(far, like)
         r = remainder(far, n, True, like)
         p = fma(fma(curve_of_exp(r, one, like), r, one), r, one)
@@ -267,6 +264,18 @@ def smooth(z, e):
     return (1.0 - z) * keep + half, z * keep + half
 
 
+@inline
+def sum_of_losses(p, n, like):
+    """The sum of losses; one in the loop that computes them would take all its registers."""
+    result = splat(0.0)
+    for k in range(0, n - n % LANES, LANES):
+        result = result + cast(load(p + k * width(like), like), F64)
+    k = n % LANES
+    if k:
+        result = result + cast(load_first(p + (n - k) * width(like), k, zero_of(like)), F64)
+    return total(result)
+
+
 @function
 def span(t, first, n, like):
     """Some entries, at most SPAN; the sum of their losses."""
@@ -311,7 +320,6 @@ def span(t, first, n, like):
         gs = gather(t, G, inner, first, n, scratch(SPAN_BYTES), like)
     plain = narrow and e == 0
     both = not plain or pw != 0 or us != 0
-    result = splat(0.0)
     for k in range(0, n, LANES):
         v = load(x + k * size, like)
         for j in range(size):
@@ -335,10 +343,6 @@ def span(t, first, n, like):
         else:
             loss, slope = cost(v, a, b, scale, both, emit, like)
         store(losses + k * size, loss)
-        if n - k >= LANES:
-            result = result + cast(loss, F64)
-        else:
-            result = result + where(lanes_below(n - k), cast(loss, F64), 0.0)
         if not emit:
             continue
         if gs != 0:
@@ -353,7 +357,7 @@ def span(t, first, n, like):
         scatter(t, LOSS, inner, first, n, losses, False, like)
     if emit:
         scatter(t, GRAD, inner, first, n, slopes, past, like)
-    return total(result) if has(t, TOTAL) else 0.0
+    return sum_of_losses(losses, n, like) if has(t, TOTAL) else 0.0
 
 
 @cached

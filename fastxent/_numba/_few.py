@@ -12,8 +12,10 @@ from ._kernels import (
     BIAS32,
     BLOCK_BYTES,
     F32,
+    F64,
     I32,
     I64,
+    LINE_BYTES,
     TILE,
     any_lane,
     bind,
@@ -25,10 +27,13 @@ from ._kernels import (
     factors,
     function,
     inline,
+    integer,
     lowest,
     nearest,
     pitch,
+    reals,
     remainder,
+    write_reals,
 )
 from ._table import (
     BY_CLASS,
@@ -38,14 +43,17 @@ from ._table import (
     IGNORE,
     INDEX,
     INNER,
+    INT32,
     INT64,
     KIND,
     LOG_SOFTMAX,
-    LOGSUMEXP,
     LOSS,
     OP,
-    SOFTMAX,
+    SINGLE,
+    STREAM,
     TABLE_BYTES,
+    G,
+    U,
     X,
     Y,
     at,
@@ -54,7 +62,6 @@ from ._table import (
     view,
 )
 from ._vectors import (
-    LANES,
     apart,
     bits,
     cast,
@@ -137,12 +144,38 @@ def rows_out(p, across, count, classes, buf):
             put(p + j * across + 4 * k, get(buf + k * LINE + 4 * j, F32))
 
 
-@inline
+@function
 def load_labels(t, o, i, count):
-    p = at(t, Y, o, i, 0)
-    if view(t, Y, KIND) == INT64:
-        return narrow(load(p, I64) if count == TILE else load_first(p, count, I64))
-    return load(p, I32) if count == TILE else load_first(p, count, I32)
+    apart()
+    p, kind, stride = at(t, Y, o, i, 0), view(t, Y, KIND), pitch(t, Y)
+    if kind == INT32 and stride == 4:
+        return load(p, I32) if count == TILE else load_first(p, count, I32)
+    if kind != INT64 or stride != 8:
+        line = scratch(LINE)
+        for j in range(count):
+            put(line + 4 * j, np.int32(integer(p + j * stride, kind)))
+        return load(line, I32)
+    return narrow(load(p, I64) if count == TILE else load_first(p, count, I64))
+
+
+@function
+def are_ignored(t, o, i, count):
+    """The mask of rows whose labels are to be ignored; these may be of any size."""
+    apart()
+    p, kind, stride = at(t, Y, o, i, 0), view(t, Y, KIND), pitch(t, Y)
+    line = scratch(LINE_BYTES)
+    for j in range(count):
+        put(line + 8 * j, integer(p + j * stride, kind))
+    return (load(line, I64) == field(t, IGNORE)) & lanes_below(count)
+
+
+@function
+def load_column(t, array, o, i, count):
+    """A number of each row."""
+    apart()
+    line = scratch(LINE_BYTES)
+    p = reals(at(t, array, o, i, 0), view(t, array, KIND), pitch(t, array), count, line, F64)
+    return load(p, F64) if count == TILE else load_first(p, count, F64)
 
 
 @function
@@ -151,31 +184,44 @@ def tile(t, o, i, count, scale, buf):
     apart()
     op, classes = field(t, OP), field(t, CLASSES)
     index, emit = op == INDEX, has(t, GRAD)
-    p, by_class, across = at(t, X, o, i, 0), view(t, X, BY_CLASS), pitch(t, X)
     y = splat(I32)
     absent = lanes_below(0)
     if index:
         y = load_labels(t, o, i, count)
         if field(t, HAS_IGNORE):
-            absent = y == np.int32(field(t, IGNORE))
+            absent = are_ignored(t, o, i, count)
+    u = splat(1.0)
+    if has(t, U):
+        u = load_column(t, U, o, i, count)
+        absent = absent | (u == 0)
 
     # All classes side by side, the maxima, the labels' logits.
-    turned = across != 4
+    p, by_class, across = at(t, X, o, i, 0), view(t, X, BY_CLASS), pitch(t, X)
+    kind = view(t, X, KIND)
+    floats = kind == SINGLE
+    turned = floats and by_class == 4 and across != 4
+    straight = floats and across == 4
     if turned:
         rows_in(p, across, count, classes, buf)
+    elif not straight:
+        for k in range(classes):
+            q = reals(p + k * by_class, kind, across, count, buf + k * LINE, F32)
+            if count < TILE:
+                v = load_first(q, count, ZERO)
+                store(buf + k * LINE, v)
     m = splat(-INFINITY)
     picked = splat(ZERO)
     for k in range(classes):
         place = buf + k * LINE
-        if turned:
-            v = load(place, F32)
-        else:
+        if straight:
             q = p + k * by_class
             # The processor does not follow as many streams.
             for j in range(4):
                 prefetch(q + LINE + 64 * j)
             v = load(q, F32) if count == TILE else load_first(q, count, ZERO)
             store(place, v)
+        else:
+            v = load(place, F32)
         m = where(v > m, v, m)
         picked = where(y == np.int32(k), v, picked)
 
@@ -191,7 +237,7 @@ def tile(t, o, i, count, scale, buf):
         other = v != m
         d = v - base
         if wide(d):
-            d = clamped(d, F32)
+            d = clamped(d, True, F32)
             n = nearest(d, F32)
             r = remainder(d, n, False, F32)
             f = fma(curve_of_exp(r, ONE, F32) * r, r, r)
@@ -207,21 +253,23 @@ def tile(t, o, i, count, scale, buf):
             store(place, fma(power, f, power))
     # All maxima but one.
     rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties - ONE))
-    u = rest + ONE
-    share = inverse(u)
-    r = log1p_floats(rest, u, share)
+    whole = rest + ONE
+    share = inverse(whole)
+    r = log1p_floats(rest, whole, share)
     broken = low | (m == INFINITY)
 
     d = m - picked
     loss = m + r
     if index:
-        loss = where(absent, ZERO, where(broken, NAN, d + r))
+        loss = where(broken, NAN, d + r)
+        if has(t, U):
+            loss = cast(cast(loss, F64) * u, F32)
+        loss = where(absent, ZERO, loss)
     if has(t, LOSS):
+        line = scratch(LINE)
+        store(line, loss)
         q = at(t, LOSS, o, i, 0)
-        if count == TILE:
-            store(q, loss)
-        else:
-            store_first(q, count, loss)
+        write_reals(q, view(t, LOSS, KIND), pitch(t, LOSS), count, line, False, F32)
     result = total(where(lanes_below(count), loss, ZERO))
     if not emit:
         return result
@@ -230,39 +278,54 @@ def tile(t, o, i, count, scale, buf):
     shift = where(broken, NAN, r)
     dead = absent
     if index:
-        a = share * scale
-        others = where(d == 0, rest, u - exponential(-d, False, F32))
-        label = where(broken, NAN, (others * share) * -scale)
-        if scale == 0:
-            dead = lanes_below(TILE)
-    a = where(broken, NAN, a * UNBIAS)
-    some = any_lane(dead)
+        g = splat(cast(scale, F32))
+        none = g == 0
+        if has(t, U) or has(t, G):
+            by = splat(scale)
+            if has(t, G):
+                by = load_column(t, G, o, i, count) * by
+            none = by == 0
+            g = cast(by * u, F32)
+        dead = dead | none
+        a = share * g
+        others = where(d == 0, rest, whole - exponential(-d, False, F32))
+        label = where(broken, NAN, (others * share) * -g)
+    a = where(broken, NAN, a)
+    some = any_lane(dead & lanes_below(count))
     p, by_class, across = at(t, GRAD, o, i, 0), view(t, GRAD, BY_CLASS), pitch(t, GRAD)
+    kind = view(t, GRAD, KIND)
+    floats = kind == SINGLE
+    turned = floats and by_class == 4 and across != 4
+    straight = floats and across == 4 and field(t, STREAM) == 0
     for k in range(classes):
         v = load(buf + k * LINE, F32)
         if op == LOG_SOFTMAX:
             v = (v - base) - shift
         else:
-            v = v * a
-            if index:
-                v = where(y == np.int32(k), label, v)
-                if some:
-                    v = where(dead, ZERO, v)
-        if turned:
+            v = (v * UNBIAS) * a
+            v = where(y == np.int32(k), label, v) if index else v
+            if some:
+                v = where(dead, ZERO, v)
+        q = p + k * by_class
+        if not straight:
             store(buf + k * LINE, v)
         elif count == TILE:
-            store(p + k * by_class, v)
+            store(q, v)
         else:
-            store_first(p + k * by_class, count, v)
+            store_first(q, count, v)
     if turned:
         rows_out(p, across, count, classes, buf)
+    elif not straight:
+        past = field(t, STREAM) != 0
+        for k in range(classes):
+            write_reals(p + k * by_class, kind, across, count, buf + k * LINE, past, F32)
     return result
 
 
 @cached
 @entry
 def run_few(task, e, z, scale, first, stop, block, room, offset, size, like):
-    """Rows of at most MOST classes, nothing but logits and labels."""
+    """Rows of at most MOST classes: logits, labels, weights of rows."""
     t, buf = scratch(TABLE_BYTES), scratch(BLOCK_BYTES)
     bind(t, task, e, z, scale)
     inner = field(t, INNER)
@@ -273,6 +336,6 @@ def run_few(task, e, z, scale, first, stop, block, room, offset, size, like):
         count = min(TILE, stop - row)
         if inner > 1:
             count = min(count, inner - i)
-        result += tile(t, o, i, count, cast(scale, like), buf)
+        result += tile(t, o, i, count, scale, buf)
         row += count
     close(t, task, block, result)

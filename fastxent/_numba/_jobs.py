@@ -18,8 +18,9 @@ from numba import types
 
 from .. import _choices
 from .._spec import ALL
-from . import _entries, _few, _table
+from . import _direct, _entries, _few, _table
 from . import _kernels as k
+from ._vectors import share
 
 Array = np.ndarray[Any, Any]
 
@@ -30,11 +31,6 @@ _BLOCKS = 16
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
-_FLOATS = np.dtype(np.float32)
-_LABELS = (np.dtype(np.int64), np.dtype(np.int32))
-
-#: Factors that the bias of exponentials does not make too small.
-_LEAST = 1e-15
 
 
 class _Kinds(dict[Any, int]):
@@ -83,6 +79,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+#: The addresses of compiled kernels, for `_direct`; 0 until a call has needed one.
+_KERNELS = np.zeros(_direct.SLOTS, np.int64)
+share(_direct.TABLE, _KERNELS)
+_SLOTS = {_few.run_few: _direct.FEW, k.run_tiles: _direct.TILES, k.run_rows: _direct.ROWS}
+
+
 class Job:
     """Arrays bound to a kernel; calling it computes a range of rows."""
 
@@ -117,6 +119,7 @@ class Job:
     def __call__(self, first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
         self._kernel(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
+        _compiled(self._kernel, self._like is _DOUBLE)  # `_direct` may have it from now on
 
     @staticmethod
     def sweep(
@@ -159,29 +162,14 @@ class Job:
         return True
 
 
-def _rows_kernel(x: Any) -> Any:
+def _rows_kernel(x: Any, plain: bool = False) -> Any:
     """Row by row where the classes are contiguous and many, else by tiles."""
+    if plain and x.shape[1] <= _few.MOST and _kinds[x.dtype] & 31 in _SINGLES:
+        return _few.run_few
     strides = x.strides
     across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
     apart = strides[1] != x.itemsize and abs(strides[1]) > abs(across)
     return k.run_tiles if apart or x.shape[1] <= _choices.NUMBA_SMALL_CLASSES else k.run_rows
-
-
-def _is_plain(x: Any, y: Any, grad: Any, loss: Any) -> bool:
-    """Can `run_few` do it: floats, few classes, and each array in the one order or the other?"""
-    if x.dtype is not _FLOATS or x.shape[1] > _few.MOST:
-        return False
-    turned = x.strides[1] == 4
-    if not turned and x.strides[-1 if x.ndim == 3 else 0] != 4:
-        return False
-    if grad is not None and (
-        grad.dtype is not _FLOATS
-        or (grad.strides[1] if turned else grad.strides[-1 if x.ndim == 3 else 0]) != 4
-    ):
-        return False
-    if loss is not None and (loss.dtype is not _FLOATS or loss.strides[-1] != 4):
-        return False
-    return y is None or (y.dtype in _LABELS and y.strides[-1] == y.itemsize)
 
 
 _OPS = {"logsumexp": _table.LOGSUMEXP, "softmax": _table.SOFTMAX, "log_softmax": _table.LOG_SOFTMAX}
@@ -194,9 +182,9 @@ def normalize(
     """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
     loss, grad = (out, None) if kind == "logsumexp" else (None, out)
     arrays = (x, None, mask, None, None, None, loss, grad, stats, None)
-    plain = mask is None and stats is None and phase == ALL and _is_plain(x, None, grad, loss)
+    plain = mask is None and stats is None and phase == ALL
     return Job(
-        _few.run_few if plain else _rows_kernel(x),
+        _rows_kernel(x, plain),
         _OPS[kind],
         arrays,
         (0.0, 0.0, 1.0),
@@ -215,12 +203,9 @@ def rows_index(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with index labels ``y``."""
     arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
-    plain = (
-        mask is u is g is w is stats is None and e == 0 and t == 0 and phase == ALL
-        and (scale == 0 or abs(scale) > _LEAST) and _is_plain(x, y, grad, loss)
-    )  # fmt: skip
+    plain = mask is w is stats is None and e == 0 and t == 0 and phase == ALL
     return Job(
-        _few.run_few if plain else _rows_kernel(x),
+        _rows_kernel(x, plain),
         _table.INDEX,
         arrays,
         (e, t, scale),
@@ -281,7 +266,18 @@ def _compiled(kernel: Any, double: bool) -> int:
     signature = (_I, _F, _F, _F, _I, _I, _I, _I, _I, _I, like)
     kernel.compile(signature)
     done = kernel.overloads[signature]
-    return int(done.library.get_pointer_to_function(done.fndesc.llvm_func_name))
+    address = int(done.library.get_pointer_to_function(done.fndesc.llvm_func_name))
+    if kernel in _SLOTS:
+        _KERNELS[_SLOTS[kernel] + double] = address
+    return address
+
+
+def __getattr__(name: str) -> Any:
+    """``DIRECT`` is compiled when it is asked for: `_front` may not be there to use it."""
+    if name != "DIRECT":
+        raise AttributeError(name)
+    globals()[name] = capsule = _direct.capsule()
+    return capsule
 
 
 def warmup(single: bool, double: bool) -> None:

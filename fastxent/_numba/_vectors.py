@@ -12,7 +12,7 @@ are one and the same type here, and a kernel is compiled once per precision.
 
 import operator
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import (
     intrinsic,
@@ -274,7 +274,7 @@ def scaled(typingctx, v, n):
 
 @intrinsic
 def inverse(typingctx, v):
-    """``1 / v`` for normal numbers, to a unit: a step of Newton's from 14 bits if that is faster."""
+    """``1 / v`` for normal numbers, to a unit; where it is faster by a step from 14 bits."""
 
     def codegen(context, builder, sig, args):
         d = args[0]
@@ -292,6 +292,17 @@ def inverse(typingctx, v):
         name = f"llvm.fma.{_suffix(d.type)}"
         lost = _call(builder, name, d.type, builder.fneg(d), r, _splat(builder, one))
         return _call(builder, name, d.type, lost, r, r)
+
+    return v(v), codegen
+
+
+@intrinsic
+def magnitude(typingctx, v):
+    """Its sign taken away."""
+
+    def codegen(context, builder, sig, args):
+        kind = args[0].type
+        return _call(builder, f"llvm.fabs.{_suffix(kind)}", kind, args[0])
 
     return v(v), codegen
 
@@ -732,6 +743,25 @@ def fetch_add(typingctx, address, value):
         return builder.atomic_rmw("add", pointer, args[1], "monotonic")
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def shared(typingctx, name):
+    """The address of what Python has given this name, see `share`."""
+    if not isinstance(name, types.StringLiteral):
+        return None
+    symbol = name.literal_value
+
+    def codegen(context, builder, sig, args):
+        place = cgutils.add_global_variable(builder.module, ir.IntType(64), symbol)
+        return builder.ptrtoint(place, ir.IntType(64))
+
+    return types.int64(name), codegen
+
+
+def share(name, array):
+    """Let compiled code find an array by name: an address would not be right in a later process."""
+    binding.add_symbol(name, array.ctypes.data)
 
 
 @intrinsic

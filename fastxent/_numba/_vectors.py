@@ -11,6 +11,7 @@ are one and the same type here, and a kernel is compiled once per precision.
 """
 
 import operator
+from typing import Any
 
 from llvmlite import binding, ir
 from numba.core import cgutils, types
@@ -759,7 +760,7 @@ def shared(typingctx, name):
     return types.int64(name), codegen
 
 
-def share(name, array):
+def share(name: str, array: Any) -> None:
     """Let compiled code find an array by name: an address would not be right in a later process."""
     binding.add_symbol(name, array.ctypes.data)
 

@@ -88,6 +88,9 @@ _SLOTS = {_few.run_few: _direct.FEW, k.run_tiles: _direct.TILES, k.run_rows: _di
 class Job:
     """Arrays bound to a kernel; calling it computes a range of rows."""
 
+    #: OpenMP's threads wait by spinning, some milliseconds long.
+    spins = True
+
     __slots__ = ("_arrays", "_kernel", "_like", "_numbers", "_packed", "_task")
 
     def __init__(

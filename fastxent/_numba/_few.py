@@ -19,7 +19,6 @@ from ._kernels import (
     TILE,
     any_lane,
     bind,
-    clamped,
     close,
     curve_of_exp,
     entry,
@@ -91,6 +90,11 @@ LINE = 4 * TILE  # bytes of a class
 MOST = BLOCK_BYTES // LINE  # classes
 ONE, ZERO, NAN, INFINITY = np.float32(1), np.float32(0), np.float32(np.nan), np.float32(np.inf)
 BIAS, UNBIAS = np.float32(2.0**BIAS32), np.float32(2.0**-BIAS32)
+
+#: Here an exponential is 0 in single precision, but not yet when multiplied by the bias: what
+#: underflows costs as much as hundreds of other operations.  And where that product is.
+LEAST, NOTHING = np.float32(-130), np.float32(2.0 ** (BIAS32 - 150))
+
 LN2, LN2_HIGH, LN2_LOW = (np.float32(v) for v in (0.6931471805599453, 0.693359375, -2.12194440e-4))
 
 
@@ -230,14 +234,14 @@ def tile(t, o, i, count, scale, buf):
     low = m == -INFINITY
     base = where(low, ZERO, m)
     keep = emit and op != LOG_SOFTMAX
-    powers = parts = ties = splat(ZERO)
+    powers = parts = others = splat(ZERO)
     for k in range(classes):
         place = buf + k * LINE
         v = load(place, F32)
         other = v != m
         d = v - base
         if wide(d):
-            d = clamped(d, True, F32)
+            d = where(d < LEAST, LEAST, d)
             n = nearest(d, F32)
             r = remainder(d, n, False, F32)
             f = fma(curve_of_exp(r, ONE, F32) * r, r, r)
@@ -248,11 +252,12 @@ def tile(t, o, i, count, scale, buf):
             f = where(d < lowest(F32, True), ZERO, f)
         parts = where(other, fma(power, f, parts), parts)
         powers = where(other, powers + power, powers)
-        ties = where(other, ties, ties + ONE)
+        others = where(other, others + ONE, others)
         if keep:
             store(place, fma(power, f, power))
     # All maxima but one.
-    rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties - ONE))
+    ties = np.float32(classes - 1) - others
+    rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties))
     whole = rest + ONE
     share = inverse(whole)
     r = log1p_floats(rest, whole, share)
@@ -288,8 +293,8 @@ def tile(t, o, i, count, scale, buf):
             g = cast(by * u, F32)
         dead = dead | none
         a = share * g
-        others = where(d == 0, rest, whole - exponential(-d, False, F32))
-        label = where(broken, NAN, (others * share) * -g)
+        most = where(d == 0, rest, whole - exponential(-d, False, F32))
+        label = where(broken, NAN, (most * share) * -g)
     a = where(broken, NAN, a)
     some = any_lane(dead & lanes_below(count))
     p, by_class, across = at(t, GRAD, o, i, 0), view(t, GRAD, BY_CLASS), pitch(t, GRAD)
@@ -302,7 +307,7 @@ def tile(t, o, i, count, scale, buf):
         if op == LOG_SOFTMAX:
             v = (v - base) - shift
         else:
-            v = (v * UNBIAS) * a
+            v = where(v < NOTHING, ZERO, v * UNBIAS) * a
             v = where(y == np.int32(k), label, v) if index else v
             if some:
                 v = where(dead, ZERO, v)

@@ -558,10 +558,12 @@ def _label_pass(
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
     inner = y.shape[1] if y.ndim == 2 else 1
-    found: list[Any] = [None] * _part_count(_LABELS, inner, y.shape[0])
+    # Handing out blocks takes longer than looking at a few of them.
+    step = max(1, y.size) if y.size < _choices.PARALLEL else _LABELS
+    found: list[Any] = [None] * _part_count(step, inner, y.shape[0])
 
     def work(k: int) -> None:
-        rows = _part(k, _LABELS, inner)
+        rows = _part(k, step, inner)
         found[k] = chosen.kernels.labels(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )

@@ -31,6 +31,7 @@ _BLOCKS = 16
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
+_LABELS = (np.dtype(np.int64), np.dtype(np.int32))
 
 
 class _Kinds(dict[Any, int]):
@@ -249,8 +250,8 @@ def elements(
 def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tuple[bool, float, int]:
     """Are all labels that count in range; the sum of their weights; their number."""
     plain = (
-        u is None and w is None and ignore is None and y.ndim == 1
-        and y.dtype == np.int64 and y.strides[0] == 8
+        u is None and w is None and y.dtype in _LABELS
+        and y.strides[-1] == y.itemsize and y.shape[1:] != (1,)
     )  # fmt: skip
     arrays = (None, y, None, u, None, w, None, None, None, None)
     ids = [0 if a is None else id(a) for a in arrays]

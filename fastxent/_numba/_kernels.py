@@ -112,6 +112,7 @@ from ._vectors import (
     LANES,
     apart,
     bits,
+    broaden,
     call,
     cast,
     copy,
@@ -1667,12 +1668,25 @@ def run_labels(task, num_classes, plain):
     outer = get(shape, I64)
     inner = get(shape + 8, I64) if get(place + HEAD + 8, I32) > 1 else 1
     if plain:
-        p = view(t, Y, DATA)
-        bad = splat(I64)
-        for k in range(0, outer, LANES):
-            y = group64(p, k, outer)
-            bad = bad | y | ((num_classes - 1) - y)
-        return first_lane(bad < 0) == LANES, np.float64(outer), outer
+        p, step = view(t, Y, DATA), view(t, Y, BY_OUTER)
+        size = 4 if view(t, Y, KIND) == INT32 else 8
+        if inner == 1:
+            outer, inner = np.int64(1), outer
+        ignore, ignores = field(t, IGNORE), field(t, HAS_IGNORE) != 0
+        bad = count = splat(I64)
+        for o in range(outer):
+            for k in range(0, inner, LANES):
+                y = label_group(p + o * step + k * size, inner - k, size)
+                wrong = y | ((num_classes - 1) - y)
+                if ignores:
+                    some = (y != ignore) & lanes_below(inner - k)
+                    wrong = where(some, wrong, 0)
+                    count = where(some, count + 1, count)
+                bad = bad | wrong
+        n = outer * inner
+        if ignores:
+            n = lane_sum(count)
+        return first_lane(bad < 0) == LANES, np.float64(n), n
     good, weight, n = True, 0.0, np.int64(0)
     for o in range(outer):
         for i in range(inner):
@@ -1695,10 +1709,21 @@ def run_labels(task, num_classes, plain):
 
 
 @inline
-def group64(p, k, n):
-    if n - k >= LANES:
-        return load(p + 8 * k, I64)
-    return load_first(p + 8 * k, n - k, I64)
+def label_group(p, n, size):
+    """64 labels of 4 or 8 bytes; those from n on are 0."""
+    if size == 4:
+        return broaden(load(p, I32) if n >= LANES else load_first(p, n, I32))
+    return load(p, I64) if n >= LANES else load_first(p, n, I64)
+
+
+@inline
+def lane_sum(v):
+    line = scratch(LINE_BYTES)
+    store(line, v)
+    n = 0
+    for k in range(LANES):
+        n += get(line + 8 * k, I64)
+    return n
 
 
 # ---------------------------------------------------------------- sweeps: all blocks at once

@@ -671,6 +671,14 @@ def _word(k):
 
 
 @intrinsic
+def broaden(typingctx, v):
+    """32-bit integers as 64-bit ones."""
+    return Vector(types.int64)(v), lambda context, builder, sig, args: builder.sext(
+        args[0], ir.VectorType(ir.IntType(64), LANES)
+    )
+
+
+@intrinsic
 def narrow(typingctx, v):
     """The low halves of 64-bit integers."""
     return Vector(types.int32)(v), lambda context, builder, sig, args: builder.trunc(

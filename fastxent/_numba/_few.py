@@ -32,6 +32,8 @@ from ._kernels import (
     pitch,
     reals,
     remainder,
+    rows_in,
+    rows_out,
     write_reals,
 )
 from ._table import (
@@ -65,17 +67,14 @@ from ._vectors import (
     bits,
     cast,
     fma,
-    get,
     inverse,
     lanes_below,
-    lanes_to_rows,
     load,
     load_first,
     narrow,
     prefetch,
     put,
     real,
-    rows_to_lanes,
     scaled,
     scratch,
     splat,
@@ -116,36 +115,6 @@ def log1p_floats(s, u, inverse_u):
     # What rounding 1 + s leaves, and the low part of ln 2.
     low = fma(s - (u - ONE), inverse_u, k * LN2_LOW)
     return fma(k, LN2_HIGH, f + fma(f * f, fma(f, p, np.float32(-0.5)), low))
-
-
-@function
-def rows_in(p, across, count, classes, buf):
-    """Classes of count rows to lanes; the missing rows are 0."""
-    apart()
-    if count < TILE:
-        for k in range(classes):
-            store(buf + k * LINE, splat(ZERO))
-    whole = count & -16 if classes >= 4 else 0
-    for j in range(0, whole, 16):
-        for k in range(0, classes, 4):
-            c = min(k, classes - 4)  # the last few are done again with those before
-            rows_to_lanes(p + j * across + 4 * c, across, buf + c * LINE + 4 * j)
-    for j in range(whole, count):
-        for k in range(classes):
-            put(buf + k * LINE + 4 * j, get(p + j * across + 4 * k, F32))
-
-
-@function
-def rows_out(p, across, count, classes, buf):
-    apart()
-    whole = count & -16 if classes >= 4 else 0
-    for j in range(0, whole, 16):
-        for k in range(0, classes, 4):
-            c = min(k, classes - 4)
-            lanes_to_rows(p + j * across + 4 * c, across, buf + c * LINE + 4 * j)
-    for j in range(whole, count):
-        for k in range(classes):
-            put(p + j * across + 4 * k, get(buf + k * LINE + 4 * j, F32))
 
 
 @function
@@ -202,17 +171,16 @@ def tile(t, o, i, count, scale, buf):
     # All classes side by side, the maxima, the labels' logits.
     p, by_class, across = at(t, X, o, i, 0), view(t, X, BY_CLASS), pitch(t, X)
     kind = view(t, X, KIND)
-    floats = kind == SINGLE
-    turned = floats and by_class == 4 and across != 4
-    straight = floats and across == 4
-    if turned:
-        rows_in(p, across, count, classes, buf)
+    straight = kind == SINGLE and across == 4
+    if count < TILE and not straight:
+        for k in range(classes):
+            store(buf + k * LINE, splat(ZERO))
+    if not straight and abs(by_class) < abs(across):
+        rows_in(p, kind, by_class, across, count, classes, buf, F32)
     elif not straight:
         for k in range(classes):
             q = reals(p + k * by_class, kind, across, count, buf + k * LINE, F32)
-            if count < TILE:
-                v = load_first(q, count, ZERO)
-                store(buf + k * LINE, v)
+            store(buf + k * LINE, load(q, F32) if count == TILE else load_first(q, count, ZERO))
     m = splat(-INFINITY)
     picked = splat(ZERO)
     for k in range(classes):
@@ -299,9 +267,8 @@ def tile(t, o, i, count, scale, buf):
     some = any_lane(dead & lanes_below(count))
     p, by_class, across = at(t, GRAD, o, i, 0), view(t, GRAD, BY_CLASS), pitch(t, GRAD)
     kind = view(t, GRAD, KIND)
-    floats = kind == SINGLE
-    turned = floats and by_class == 4 and across != 4
-    straight = floats and across == 4 and field(t, STREAM) == 0
+    past = field(t, STREAM) != 0
+    straight = kind == SINGLE and across == 4 and not past
     for k in range(classes):
         v = load(buf + k * LINE, F32)
         if op == LOG_SOFTMAX:
@@ -318,10 +285,9 @@ def tile(t, o, i, count, scale, buf):
             store(q, v)
         else:
             store_first(q, count, v)
-    if turned:
-        rows_out(p, across, count, classes, buf)
+    if not straight and abs(by_class) < abs(across):
+        rows_out(p, kind, by_class, across, count, classes, buf, past, F32)
     elif not straight:
-        past = field(t, STREAM) != 0
         for k in range(classes):
             write_reals(p + k * by_class, kind, across, count, buf + k * LINE, past, F32)
     return result

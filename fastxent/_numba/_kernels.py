@@ -125,6 +125,7 @@ from ._vectors import (
     is_single,
     lane_is,
     lanes_below,
+    lanes_to_rows,
     largest,
     load,
     load_first,
@@ -134,6 +135,7 @@ from ._vectors import (
     prefetch,
     put,
     real,
+    rows_to_lanes,
     scaled,
     scratch,
     splat,
@@ -171,6 +173,7 @@ BASES = 96  # blocks in a batch, at most
 BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
 LINE_BYTES = 8 * TILE
+LINES_BYTES = BLOCK_BYTES + LINE_BYTES  # a tile row by row; conversions write whole groups
 DEPTH = 32  # classes per tile block: TILE * DEPTH == BLOCK
 
 #: Bytes before the fields of an array object: address, dimensions, shape, strides.
@@ -1345,6 +1348,59 @@ def pitch(t, array):
 
 
 @function
+def rows_in(p, kind, by_class, across, count, depth, buf, like):
+    """Classes of count rows, side by side in memory, to lanes."""
+    apart()
+    size = width(like)
+    if kind != native(like) or by_class != size:
+        lines = scratch(LINES_BYTES)
+        if across == depth * by_class:
+            reals(p, kind, by_class, count * depth, lines, like)
+        else:
+            for j in range(count):
+                # Conversions write whole groups, each over the rest of the one before.
+                reals(p + j * across, kind, by_class, depth, lines + j * depth * size, like)
+        p, across = lines, depth * size
+    each = 4 if is_single(like) else 2
+    whole = count & -16 if depth >= each else 0
+    for j in range(0, whole, 16):
+        for k in range(0, depth, each):
+            c = min(k, depth - each)  # the last few are done again with those before
+            rows_to_lanes(p + j * across + c * size, across, buf + (c * TILE + j) * size, like)
+    for j in range(whole, count):
+        for k in range(depth):
+            put(buf + (k * TILE + j) * size, get(p + j * across + k * size, like))
+
+
+@function
+def rows_out(p, kind, by_class, across, count, depth, d, past, like):
+    """The way back."""
+    apart()
+    size = width(like)
+    to, pitch = p, across
+    straight = kind == native(like) and by_class == size and not past
+    lines = scratch(LINES_BYTES)
+    if not straight:
+        to, pitch = lines, depth * size
+    each = 4 if is_single(like) else 2
+    whole = count & -16 if depth >= each else 0
+    for j in range(0, whole, 16):
+        for k in range(0, depth, each):
+            c = min(k, depth - each)
+            lanes_to_rows(to + j * pitch + c * size, pitch, d + (c * TILE + j) * size, like)
+    for j in range(whole, count):
+        for k in range(depth):
+            put(to + j * pitch + k * size, get(d + (k * TILE + j) * size, like))
+    if straight:
+        return
+    if across == depth * by_class:
+        write_reals(p, kind, by_class, count * depth, lines, past, like)
+        return
+    for j in range(count):
+        write_reals(p + j * across, kind, by_class, depth, lines + j * depth * size, past, like)
+
+
+@function
 def load_tile(t, array, o, i, count, c, depth, buf, like):
     """depth classes of count rows: an address, and the bytes from class to class.
 
@@ -1360,11 +1416,7 @@ def load_tile(t, array, o, i, count, c, depth, buf, like):
         for k in range(depth):
             store(buf + k * TILE * size, splat(zero_of(like)))
     if abs(by_class) < abs(across):
-        line = scratch(LINE_BYTES)
-        for j in range(count):
-            q = reals(p + j * across, kind, by_class, depth, line, like)
-            for k in range(depth):
-                put(buf + (k * TILE + j) * size, get(q + k * size, like))
+        rows_in(p, kind, by_class, across, count, depth, buf, like)
     else:
         for k in range(depth):
             place = buf + k * TILE * size
@@ -1382,11 +1434,7 @@ def store_tile(t, array, o, i, count, c, depth, d, like):
     kind, by_class, across = view(t, array, KIND), view(t, array, BY_CLASS), pitch(t, array)
     past = field(t, STREAM) != 0
     if abs(by_class) < abs(across):
-        line = scratch(LINE_BYTES)
-        for j in range(count):
-            for k in range(depth):
-                put(line + k * size, get(d + (k * TILE + j) * size, like))
-            write_reals(p + j * across, kind, by_class, depth, line, past, like)
+        rows_out(p, kind, by_class, across, count, depth, d, past, like)
     else:
         for k in range(depth):
             write_reals(p + k * by_class, kind, across, count, d + k * TILE * size, past, like)

@@ -647,7 +647,9 @@ def _loss(
     hits = accidental_hits(y, s) if remove_accidental_hits else None
     loss = _choose if softmax else _tell
     each = none or u is not None
-    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, scale, with_grad, each)
+    losses, *grads = _blocks(
+        loss, x, y, s, parts, shift, hits, factor, scale, with_grad, each, b is not None
+    )
     if u is not None:
         losses *= u[rows]
     if none:
@@ -694,6 +696,7 @@ def _blocks(
     scale: float,
     with_grad: bool,
     each: bool,
+    biased: bool,
 ) -> tuple[Any, ...]:
     """Losses of the rows or their sum; with gradients those of inputs, class vectors and logits.
 
@@ -710,12 +713,12 @@ def _blocks(
     if with_grad:
         d_x = np.empty(x.shape, dtype)
         d_rows = np.empty((labels.size + count, features), dtype)
-        d_logits = np.empty(labels.size + count)
+        d_logits = np.empty(labels.size + count) if biased else None
         # Where many classes are sampled, the sums take no more room than the gradients.
         room = (4 * (size + labels.size) + 4 * count) // max(1, count)
         pieces = max(1, min(_PIECES, -(-min(step, size) // _ROWS), room))
         sums = np.zeros((pieces, *at_sampled.shape), dtype)
-        logit_sums = np.zeros((pieces, count))
+        logit_sums = np.zeros((pieces, count)) if biased else None
 
     for start in range(0, size, step):
         here = slice(start, min(size, start + step))
@@ -750,12 +753,16 @@ def _blocks(
         )
         if silent is not None:
             d_x[here][silent] = 0
-        d_logits[flat] = logits[:, :num_true].ravel()
+        if d_logits is not None:
+            d_logits[flat] = logits[:, :num_true].ravel()
     if not with_grad:
         return (losses,)
     with np.errstate(all="ignore"):
-        sums[:, :, :features].sum(axis=0, out=d_rows[labels.size :])
-        logit_sums.sum(axis=0, out=d_logits[labels.size :])
+        for piece in sums[1:]:
+            sums[0] += piece
+        d_rows[labels.size :] = sums[0, :, :features]
+        if d_logits is not None:
+            logit_sums.sum(axis=0, out=d_logits[labels.size :])
     return losses, d_x, d_rows, d_logits
 
 

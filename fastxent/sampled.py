@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 SAMPLERS = {"log_uniform": samplers.LogUniform, "uniform": samplers.Uniform}
 
 _LOGITS = 1 << 17  # logits held at a time: half a megabyte or one
-_ROWS = 128  # rows that are worth a piece of the sums over rows
+_ROWS = 256  # rows that are worth a piece of the sums over rows
 _PIECES = 16  # of those sums, at most
 _WHOLE = 16  # widths of what is multiplied are multiples of it
 _BITS = (1 << 16) - 1  # of an id, by which most labels are told to be no hit
@@ -631,6 +631,7 @@ def _loss(
             sampled, num_sampled, np.shape(labels), num_classes
         )
         true_expected = true_expected.reshape(size, num_true)[rows]
+    _call.awaken(y.size * s.size * x.shape[1])  # by the time that all is gathered, they are
     _check.positive("true_expected", true_expected)
     _check.positive("sampled_expected", sampled_expected)
 

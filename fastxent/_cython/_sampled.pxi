@@ -215,3 +215,13 @@ def sampled_gradients(x, w, ids, sampled, slopes, d_x, d_rows, sums, slope_sums)
         job.task.slope_sums = <double*>job.hold(slope_sums, True).buf
     job.part.compute = compute_gradients
     return job
+
+
+cdef void nothing(void* context, int64_t k, char* room, Py_ssize_t size) noexcept nogil:
+    pass
+
+
+def awaken(int threads):
+    """Wake the pool's helpers, which takes them as long as the kernels take for hundreds of rows."""
+    with nogil:
+        on_pool(nothing, NULL, threads, threads, NULL, 0)

@@ -59,6 +59,14 @@ cdef inline real* class_vector(Sampled* t, Py_ssize_t k, real unused) noexcept n
     return cell(&t.w, (<int64_t*>t.ids.data)[k], 0, unused)
 
 
+cdef inline void fetch(Sampled* t, Py_ssize_t k, Py_ssize_t stop, real unused) noexcept nogil:
+    """Have a label's vector in the cache before it is needed."""
+    cdef Py_ssize_t c
+    if k < stop * t.num_true:
+        for c in range(parts(t.features * sizeof(real), 64)):
+            prefetch(<char*>class_vector(t, k, unused) + 64 * c)
+
+
 cdef inline Py_ssize_t parts(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return (n + step - 1) // step
 
@@ -72,9 +80,7 @@ cdef void there(Sampled* t, Py_ssize_t first, Py_ssize_t stop, real unused) noex
     cdef bint beside
     for r in range(first, stop):
         for k in range(r * t.num_true, (r + 1) * t.num_true):
-            if k + SOON < stop * t.num_true:
-                for c in range(parts(t.features * sizeof(real), 64)):
-                    prefetch(<char*>class_vector(t, k + SOON, unused) + 64 * c)
+            fetch(t, k + SOON, stop, unused)
             cell(&t.logits, r, k - r * t.num_true, unused)[0] = shift[k] + dot(
                 cell(&t.x, r, 0, unused), class_vector(t, k, unused), t.features)
     shift = <real*>t.shared.data
@@ -107,6 +113,7 @@ cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
     for r in range(first, stop):
         x = cell(&t.x, r, 0, unused)
         for k in range(t.num_true):
+            fetch(t, r * t.num_true + k + SOON, stop, unused)
             slope = cell(&t.logits, r, k, unused)[0]
             to = cell(&t.d_rows, r * t.num_true + k, 0, unused)
             for j in range(t.features):
@@ -129,6 +136,9 @@ cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
             tile(cell(&t.logits, r, t.num_true, unused), t.logits.row, t.logits.column,
                  cell(&t.others, 0, c, unused), t.others.row, t.num_sampled, n, m, to, t.d_x.row,
                  to, t.d_x.row)
+    for across in range(parts(t.features, width)):
+        c = across * width
+        m = min(width, t.features - c)
         for down in range(parts(t.num_sampled, FX_ROWS)):
             k = down * FX_ROWS
             n = min(<Py_ssize_t>FX_ROWS, t.num_sampled - k)

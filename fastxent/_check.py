@@ -420,7 +420,8 @@ def class_ids(name: str, ids: Any, num_classes: int) -> Array:
         ids = ids.astype(np.int64)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, class ids; got dtype {ids.dtype}")
-    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
+    # Negative ones are large without a sign.
+    if ids.size and ids.view(f"{ids.dtype.byteorder}u{ids.itemsize}").max() >= num_classes:
         bad = (ids < 0) | (ids >= num_classes)
         place = np.unravel_index(np.argmax(bad), bad.shape)
         raise IndexError(

@@ -764,9 +764,10 @@ def _blocks(
     if not with_grad:
         return (losses,)
     with np.errstate(all="ignore"):
+        shared = d_rows[labels.size :]
+        shared[...] = sums[0, :, :features]
         for piece in sums[1:]:
-            sums[0] += piece
-        d_rows[labels.size :] = sums[0, :, :features]
+            shared += piece[:, :features]
         if d_logits is not None:
             logit_sums.sum(axis=0, out=d_logits[labels.size :])
     return losses, d_x, d_rows, d_logits

@@ -27,7 +27,8 @@ _PIECE = 1 << 18
 _TILE = 64  # rows walked together where the classes are not contiguous
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
-_SAMPLED_ROWS = 64  # of a sampled loss, worked on at once
+_SAMPLED_ROWS = 64  # of a sampled loss, handed out together
+_NUMPY_ROWS = 512  # the same where NumPy computes them
 
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
@@ -861,9 +862,7 @@ def sum_columns(x: Array) -> Array:
 # ---- pieces of the sampled losses: `sampled` ------------------------------------------
 
 
-def entry_rows(
-    x: Array, z: Array, g: Any, scale: float, losses: Array | None, emit: bool
-) -> float:
+def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array | None, emit: bool) -> float:
     """Sigmoid cross entropies of rows: into ``losses``, or else their sum.
 
     With ``emit`` the gradient takes the place of ``x``.
@@ -892,11 +891,12 @@ def sampled_logits(
 ) -> None:
     """Logits of the rows' own classes and of the sampled ones (see `_numpy.sampled_logits`)."""
     chosen, threads = _here()
-    kernel = getattr(chosen.kernels, "sampled_logits", _numpy.sampled_logits)
+    own = hasattr(chosen.kernels, "sampled_logits")
+    kernel = (chosen.kernels if own else _numpy).sampled_logits
     job = kernel(x, w, ids, turned, shift, shared, logits)
     if logits.size * w.shape[1] < _choices.PRODUCTS:
         threads = 1
-    _run_blocks([job], len(x), _SAMPLED_ROWS, threads)
+    _run_blocks([job], len(x), _SAMPLED_ROWS if own else _NUMPY_ROWS, threads)
 
 
 def sampled_gradients(

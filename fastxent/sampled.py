@@ -768,7 +768,7 @@ def _blocks(
         shared[...] = sums[0, :, :features]
         for piece in sums[1:]:
             shared += piece[:, :features]
-        if d_logits is not None:
+        if d_logits is not None and logit_sums is not None:
             logit_sums.sum(axis=0, out=d_logits[labels.size :])
     return losses, d_x, d_rows, d_logits
 

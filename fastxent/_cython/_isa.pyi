@@ -92,6 +92,7 @@ def elements(
 def labels(
     y: _Array, u: _Array | None, w: _Array | None, ignore: int | None, num_classes: int
 ) -> tuple[bool, float, int]: ...
+
 @final
 class SampledJob(Arrays): ...
 

@@ -232,6 +232,6 @@ cdef void nothing(void* context, int64_t k, char* room, Py_ssize_t size) noexcep
 
 
 def awaken(int threads):
-    """Wake the pool's helpers, which takes them as long as the kernels take for hundreds of rows."""
+    """Wake the pool's helpers; it takes them as long as hundreds of rows."""
     with nogil:
         on_pool(nothing, NULL, threads, threads, NULL, 0)

@@ -181,7 +181,7 @@ def sampled_logits(x, w, ids, turned, shift, shared, logits) -> Job:
         rows = slice(first, stop)
         xs, true, others = x[rows], logits[rows, :labels], logits[rows, labels:]
         with np.errstate(all="ignore"):
-            np.vecdot(xs[:, None, :features], w[ids[rows]], out=true)
+            np.vecdot(xs[:, None, :features], w.take(ids[rows], axis=0), out=true)
             true += shift[rows]
             _small_products(xs[:, :features], turned[:, :count], others)
             others += shared
@@ -205,7 +205,8 @@ def sampled_gradients(x, w, ids, sampled, slopes, d_x, d_rows, sums, slope_sums)
             into = d_rows[first * labels : stop * labels].reshape(*true.shape, features)
             np.multiply(true[:, :, None], xs[:, None], out=into)
             _small_products(others, sampled[:, :features], d_x[rows])
-            d_x[rows] += np.einsum("bt,btd->bd", true, w[ids[rows]])
+            for slope, own in zip(true.T, ids[rows].T):
+                d_x[rows] += slope[:, None] * w.take(own, axis=0)
             _add_transposed_product(others, xs, sums[block, :, :features])
             if slope_sums is not None:
                 slope_sums[block] += others.sum(axis=0, dtype=np.float64)

@@ -302,6 +302,12 @@ def _linear(
     upstream: Any = None,
     grad_out: Any = None,
 ) -> Any:
+    if gpu := _call.composed(inputs):
+        return gpu.linear(
+            _call._flat, LinearGradients, inputs, weight, labels, bias, sample_weight,
+            class_weight, ignore_index, label_smoothing, z_loss, reduction, with_grad, upstream,
+            grad_out,
+        )  # fmt: skip
     inputs, weight, bias, dtype = _check.linear(inputs, weight, bias)
     x, sparse = inputs, _check.is_sparse(inputs)
     shape, num_classes = x.shape[:-1], weight.shape[0]

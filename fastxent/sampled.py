@@ -541,6 +541,9 @@ def scatter_add(target: Any, ids: Any, values: Any) -> None:
     [[2.0, 2.0], [0.0, 0.0], [4.0, 4.0]]
     """
     parts = target if isinstance(target, list | tuple) else [target]
+    if parts and (gpu := _call.composed(parts[0])):
+        gpu.scatter_add(parts, ids, values)
+        return
     shape = _check.targets(parts)
     starts = _starts(parts)
     at = _check.class_ids("ids", ids, starts[-1])
@@ -605,6 +608,12 @@ def _loss(
     with_grad: bool = False,
     upstream: Any = None,
 ) -> Any:
+    if gpu := _call.composed(inputs):
+        return gpu.sampled(
+            accidental_hits, SAMPLERS, SampledGradients, softmax, inputs, weight, labels, bias,
+            num_sampled, sampler, sampled, remove_accidental_hits, rng, sample_weight, reduction,
+            with_grad, upstream,
+        )  # fmt: skip
     x, x_type, x_grad_type = _check.vectors("inputs", inputs)
     parts, w_type, w_grad_type = _check.partitions(weight, x.shape[1])
     num_classes = _starts(parts)[-1]

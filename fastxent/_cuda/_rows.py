@@ -45,7 +45,9 @@ from ._math import DOUBLES, SINGLES
 
 LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
 
-#: The integers of a call. An array has an address (0: absent) and strides in bytes.
+#: The integers of a call. An array has an address (0: absent) and strides in bytes. ``AT`` has
+#: the logits of the labels, where only a tile of the classes is at hand: a scan leaves there
+#: what it meets.
 (
     OP, PHASE, TEAM, ROWS, INNER, CLASSES, BEGIN, END, PIECE, PIECES, HAS_IGNORE, IGNORE, WIDE,
     X, X_OUTER, X_CLASS, X_INNER,
@@ -57,9 +59,9 @@ LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
     LOSS, LOSS_OUTER, LOSS_INNER,
     W, W_CLASS, W_KIND,
     LABELS, LABELS_OUTER, LABELS_CLASS, LABELS_INNER,
-    STATS,
-) = range(49)  # fmt: skip
-INTEGERS = 49
+    STATS, AT,
+) = range(50)  # fmt: skip
+INTEGERS = 50
 
 #: Its reals: 1 - e and e, 2 t and t, the scale, and that of the gradient to the labels.
 KEEP, KEEP_LOW, SMOOTH, Z, SCALE, SCALE_LOW, LABELS_SCALE = range(7)
@@ -392,7 +394,12 @@ def _make(kind):
                 if op == INDEX and live and not absent:
                     if not plain:
                         label_allowed = allowed_at(t, o, i, y)
-                    label = load(p + y * stride)
+                    if t[AT] == 0:
+                        label = load(p + y * stride)
+                    elif t[PHASE] == FINISH:
+                        label = load_wide(t[AT] + row * wide)
+                    elif lane == 0 and y >= begin and y < end:
+                        put(t[AT] + row * wide, real(load(p + y * stride)))
                 share, allowed = f[SMOOTH], t[CLASSES]
                 if not plain:
                     if t[MASK] != 0:

@@ -50,7 +50,7 @@ def kernels():
     """Every kernel by name, with its signature and whether it computes in float32."""
     from numba import types as t
 
-    from fastxent._cuda import _entries, _rows, _small
+    from fastxent._cuda import _entries, _rows, _small, _vectors
 
     def signature(integers, reals=0, kind=t.float64):
         tuples = [t.UniTuple(t.int64, integers)]
@@ -78,6 +78,14 @@ def kernels():
     yield "slopes to pos_weight", _small.pos_weight_slopes, slopes, False
     yield "row sums", _small.row_sums, signature(_small.R_INTEGERS), False
     yield "pick", _small.pick, signature(_small.P_INTEGERS, 1), False
+    for name, made in _vectors.KERNELS.items():
+        single = name == "float32"
+        yield f"move, {name}", made.move, signature(_vectors.M_INTEGERS), single
+        yield f"dots, {name}", made.dots, signature(_vectors.D_INTEGERS), single
+        yield f"scatter, {name}", made.scatter, signature(_vectors.A_INTEGERS), single
+    yield "column sums", _vectors.column_sums, signature(_vectors.C_INTEGERS), False
+    yield "strike", _vectors.strike, signature(_vectors.S_INTEGERS), False
+    yield "live", _vectors.live, signature(_vectors.L_INTEGERS), False
 
 
 def compile_all(only=(), arches=ARCHES):

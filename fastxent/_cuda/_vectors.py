@@ -28,7 +28,7 @@ from ._language import (
     xor,
 )
 from ._math import DOUBLES, SINGLES
-from ._small import BLOCK, store
+from ._small import element, store
 
 #: The integers of a move. An array has an address (0: absent), strides in bytes, and a kind.
 (
@@ -174,7 +174,7 @@ def column_sums(t):
         row *= piece
         total = 0.0
         for i in range(row, min(t[C_ROWS], row + piece)):
-            total += DOUBLES.element(t[C_X] + i * t[C_X_ROW] + j * t[C_X_COLUMN], t[C_X_KIND])
+            total += element(t[C_X] + i * t[C_X_ROW] + j * t[C_X_COLUMN], t[C_X_KIND])
         put(t[C_OUT] + number * 8, np.float64(total))
 
 
@@ -192,7 +192,6 @@ def strike(t):
 def live(t):
     """1 for each row that counts and whose upstream gradient is not 0, else 0."""
     quiet()
-    element = DOUBLES.element
     first, step = first_and_step(np.int64(1))
     for i in range(first, t[L_ROWS], step):
         y = integer(t[L_Y] + i * t[L_Y_ROW], t[L_Y_KIND])

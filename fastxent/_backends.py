@@ -91,9 +91,7 @@ _NO_EXTENSION = (
 )
 
 
-def gpu_calls(
-    x: object, load: Callable[[], ModuleType] = _cuda.calls
-) -> ModuleType | None:
+def gpu_calls(x: object, load: Callable[[], ModuleType] = _cuda.calls) -> ModuleType | None:
     """The path of a call for an array on a GPU; None for an array of the host's."""
     if not _check.is_on_gpu(x):
         return None

@@ -43,7 +43,7 @@ class Simulated:
         return Simulated(self.a.reshape(shape))
 
     @property
-    def T(self):  # noqa: N802 - as everywhere
+    def T(self):
         return Simulated(self.a.T)
 
 

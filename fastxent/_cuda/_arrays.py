@@ -9,7 +9,8 @@ import importlib
 import sys
 import threading
 from contextlib import ExitStack, nullcontext
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -35,17 +36,18 @@ class _Interface:
         }  # fmt: skip
 
 
-class Matrix(NamedTuple):
+@dataclass(frozen=True)
+class Matrix:
     """An array as NumPy sees it, and as its library multiplies it."""
 
     view: Array
     made: Any
 
-    def __getitem__(self, index: Any) -> "Matrix":  # type: ignore[override]
+    def __getitem__(self, index: Any) -> "Matrix":
         return Matrix(self.view[index], self.made[index])
 
     @property
-    def T(self) -> "Matrix":  # noqa: N802 - as everywhere
+    def T(self) -> "Matrix":
         return Matrix(self.view.T, self.made.T)
 
 
@@ -59,7 +61,7 @@ def _describe(name: str, x: Any) -> tuple[Array, Any]:
         if x.dtype == torch.bfloat16:
             x, raw = x.view(torch.int16), True
     if not hasattr(x, "__cuda_array_interface__"):
-        x = _from_dlpack(name, x)
+        return _describe(name, _from_dlpack(name, x))
     found = x.__cuda_array_interface__
     pointer, read_only = found["data"]
     try:

@@ -120,15 +120,15 @@ def linear(
             x = library.matrix("inputs", x.made.reshape((count, x.view.shape[-1])))
         layer = _Layer(library, x, weights, b, dtype)
 
-        places, grads, into = (), None, None
+        grads, into, live = None, None, None
         if with_grad:
-            places = [
+            places: list[tuple[Any, Any]] = [
                 (None, None) if a is None
                 else (seen, out) if out is not None
                 else library.make(a.shape, _gradient_type(a))
                 for a, seen, out in zip(arrays, given, grad_out or given)
             ]  # fmt: skip
-            grads = result_type(*(out for _, out in places))
+            grads = result_type(*(own for _, own in places))
             (seen, _), (d_weight, _), (d_bias, _) = places
             rows = seen.ndim == 2 or seen.flags.c_contiguous
             d_x = (seen if rows else library.scratch(seen.shape, seen.dtype)[0]).reshape(
@@ -141,7 +141,7 @@ def linear(
                 if a is not None:
                     _launch.move(plan.stream, a, None)
         if count:
-            _run(layer, loss, into if scale else None, live if into is not None else None)
+            _run(layer, loss, into if scale else None, live)
         if into is not None and not rows:
             for out, found in flat([seen, d_x.reshape(seen.shape)]):
                 _launch.move(plan.stream, out, found)
@@ -189,7 +189,7 @@ def _live(plan: _Plan, loss: _Loss) -> Array | None:
     elif w is not None and loss.e != 0:
         some = _count(plan, [(w, None)], None, None, None, 0)[1]
         w = None if some else w
-    if loss.u is loss.g is loss.ignore is w is None:
+    if loss.u is None and loss.g is None and loss.ignore is None and w is None:
         return None
     live = plan.library.scratch(loss.y.shape, np.float32)[0]
     _launch.live(plan.stream, live, loss.y, loss.u, loss.g, w, loss.ignore)
@@ -298,9 +298,7 @@ def _tiles(
         _launch.merge(stream, dtype.name, pieces[: len(tiles) * n], n)
         _launch.move(stream, stats[part], pieces[:n])
         of_labels = np.broadcast_to(at[part, None], (n, classes))
-        own.run(
-            stream, of_labels, phase=FINISH, stats=stats[part], at=at[part], loss=own.losses
-        )
+        own.run(stream, of_labels, phase=FINISH, stats=stats[part], at=at[part], loss=own.losses)
     if grads is None:
         return
 
@@ -440,7 +438,7 @@ def sampled(
         # Rows of weight 0 are left out from here on.
         rows = None if u is None or u.all() else np.flatnonzero(u)
         of = slice(None) if rows is None else rows
-        if rows is not None:
+        if u is not None:
             y = np.where((u == 0)[:, None], y.dtype.type(0), y)
         y = _check.class_ids("labels", y.reshape(given), num_classes).reshape(size, num_true)[of]
         if candidates is None:

@@ -459,9 +459,7 @@ def strike(stream: Stream, x: Array, at: Array) -> None:
     stream.run(_vectors.strike, -(-len(at) // _small.BLOCK), _small.BLOCK, tuple(integers))
 
 
-def scatter(
-    stream: Stream, out: Array, x: Array, at: Array, first: Array, order: Array
-) -> None:
+def scatter(stream: Stream, out: Array, x: Array, at: Array, first: Array, order: Array) -> None:
     """Add to each row ``at`` of ``out`` the rows of ``x`` from its ``first`` in ``order`` on."""
     team = _lanes(x.shape[1])
     integers = [

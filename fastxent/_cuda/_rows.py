@@ -379,9 +379,9 @@ def _make(kind):
         a, b, c, d = zero, zero, zero, zero
         if t[OP] != DENSE or f[KEEP] == zero or not smooth:
             return a, b, c, d
-        q = t[Y] + o * t[Y_OUTER] + i * t[Y_INNER]
-        if whole and t[Y_KIND] == own and t[Y_CLASS] == width and (q + k * width) & (group - 1) == 0:
-            return load_some(q + k * width)
+        q = t[Y] + o * t[Y_OUTER] + k * t[Y_CLASS] + i * t[Y_INNER]
+        if whole and t[Y_KIND] == own and t[Y_CLASS] == width and q & (group - 1) == 0:
+            return load_some(q)
         for j in range(some):
             if k + j >= begin and k + j < end:
                 a, b, c, d = with_one(j, label_at(t, o, i, k + j), a, b, c, d)

@@ -9,7 +9,6 @@ import numpy as np
 from numba import cuda
 
 from ._language import (
-    DOUBLE,
     F32,
     F64,
     HALF,
@@ -54,8 +53,8 @@ C_INTEGERS = 8
 S_OUT, S_OUT_ROW, S_OUT_COLUMN, S_OUT_KIND, S_AT, S_COUNT = range(6)
 S_INTEGERS = 6
 (
-    L_Y, L_Y_ROW, L_Y_KIND, L_U, L_U_ROW, L_U_KIND, L_G, L_G_ROW, L_G_KIND, L_W, L_W_CLASS, L_W_KIND,
-    L_ROWS, L_HAS_IGNORE, L_IGNORE, L_OUT,
+    L_Y, L_Y_ROW, L_Y_KIND, L_U, L_U_ROW, L_U_KIND, L_G, L_G_ROW, L_G_KIND,
+    L_W, L_W_CLASS, L_W_KIND, L_ROWS, L_HAS_IGNORE, L_IGNORE, L_OUT,
 ) = range(16)  # fmt: skip
 L_INTEGERS = 16
 

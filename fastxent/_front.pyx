@@ -39,6 +39,7 @@ cdef extern from "_direct.h" nogil:
         double scale, total
         char* room
         Py_ssize_t room_bytes
+        int declined
 
     ctypedef void (*fx_direct_run)(fx_direct*) noexcept nogil
     const char* FX_DIRECT
@@ -139,17 +140,18 @@ cdef class Call:
                 self.task.loss = <char*>&double_value
             else:
                 self.task.loss = <char*>&float_value
-            self.run(kernel)
+            if not self.run(kernel):
+                return None
             return scalar(&self.buffers[0], double_value + float_value)
         if out is None:
             out = empty(x.shape[:ndim], x.dtype)
         self.task.loss = self.output(out, ndim)
-        if self.task.loss == NULL:
+        if self.task.loss == NULL or not self.run(kernel):
             return None
-        self.run(kernel)
         return out
 
-    cdef bint run(self, fx_direct_run kernel) except False:
+    cdef bint run(self, fx_direct_run kernel) except? False:
+        """Compute; tell whether the kernels did."""
         cdef Py_buffer* b
         if self.task.grad != NULL:
             b = self.hold(room(), True)
@@ -157,7 +159,7 @@ cdef class Call:
             self.task.room_bytes = b.len
         with nogil:
             kernel(&self.task)
-        return True
+        return self.task.declined == 0
 
 
 cdef inline bint is_float(Py_buffer* b):
@@ -222,9 +224,8 @@ cdef class Front:
         if out is None:
             out = empty(x.shape, x.dtype)
         call.task.grad = call.output(out, ndim)
-        if call.task.grad == NULL:
+        if call.task.grad == NULL or not call.run(self.kernel):
             return None
-        call.run(self.kernel)
         return out
 
     def loss(self, bint index, logits, labels, axis, smoothing, z_loss, reduction, out,
@@ -249,7 +250,8 @@ cdef class Front:
         elif out is None and (reduction == "sum" or reduction in MEANS):
             rows = 1.0 if reduction == "sum" else call.task.rows
             call.task.scale /= rows
-            call.run(self.kernel)
+            if not call.run(self.kernel):
+                return None
             result = scalar(&call.buffers[0], call.task.total / rows)
         else:
             return None

@@ -18,6 +18,7 @@ typedef struct {
     double total;         /* out: the sum of the losses */
     char *room;           /* or NULL */
     ptrdiff_t room_bytes;
+    int declined;         /* out: not 0 if nothing was done, and the general path is wanted */
 } fx_direct;
 
 typedef void (*fx_direct_run)(fx_direct *);

@@ -37,7 +37,11 @@ def simulate(*arguments):
 
 
 def test_arrays_of_a_gpu_in_the_simulator():
-    simulate("tests/test_gpu.py", "tests/test_gpu_products.py", "tests/test_gpu_libraries.py")
+    simulate("tests/test_gpu.py")
+
+
+def test_products_and_libraries_of_a_gpu_in_the_simulator():
+    simulate("tests/test_gpu_products.py", "tests/test_gpu_libraries.py")
 
 
 def test_numpy_arrays_in_the_simulator():

@@ -381,6 +381,30 @@ def test_nothing_to_do(library):
     assert np.isnan(mean)
 
 
+@pytest.mark.slow
+def test_more_than_2_31_elements(library):
+    """The last row lies behind them; so do the last class's logits. Takes 9 GB of the GPU."""
+    if library not in ("torch", "cupy"):
+        pytest.skip("no place for so many")
+    package = pytest.importorskip(library)
+    c = 1 << 16
+    n = (1 << 15) + 3
+    on = {"device": "cuda"} if library == "torch" else {}
+    x = package.zeros((n, c), dtype=package.float16, **on)
+    x[n - 1, c - 1] = 9.0
+    y = package.zeros((n,), dtype=package.int64, **on)
+    value, grad = fx.sparse_softmax_cross_entropy_with_grad(x, y, grad_out=x)
+    assert grad is x
+    exact = np.log(c - 1 + np.exp(9.0))
+    np.testing.assert_allclose(on_gpu.take(value[-2:]), [np.log(c), exact], rtol=1e-6)
+    got = on_gpu.take(x[-1])
+    np.testing.assert_allclose(got[-1], np.exp(9.0 - exact), rtol=1e-3)
+    np.testing.assert_allclose(got[0], -1.0, rtol=1e-3)
+    y[n - 2] = c
+    with pytest.raises(IndexError, match=rf"position \({n - 2}\)"):
+        fx.sparse_softmax_cross_entropy(x, y)
+
+
 @pytest.mark.parametrize("average", AVERAGES, ids=str)
 def test_sequences(library, average):
     """As on the host, with padded steps and an example of them only; and without weights."""

@@ -428,6 +428,32 @@ def test_sequences(library, average):
         on_gpu.call(library, fx.sequence_loss, x[0], y[0])
 
 
+@pytest.mark.parametrize("average", [True, False])
+def test_sequences_by_example(library, average):
+    random = data.rng(4)
+    x = random.standard_normal((3, 4, 5)).astype(np.float32)
+    y = random.integers(0, 5, (3, 4))
+    w = np.array([[1, 1, 0.5, 0], [0, 2, 1, 0], [2, 0, 0, 0]])
+    y[0, 3] = 99  # padding is not looked at
+    steps = [[on_gpu.give(library, step) for step in a.copy()] for a in (x, y, w)]
+    f, g = fx.sequence_loss_by_example, fx.sequence_loss_by_example_with_grad
+    upstream = np.array([1.0, 0, -2, 3])
+    value2, grad2 = g(x, y, w, average, upstream=upstream)
+    value, grad = g(*steps, average, upstream=on_gpu.give(library, upstream))
+    value = on_gpu.take(value)
+    assert value.dtype == value2.dtype
+    np.testing.assert_allclose(value, value2, rtol=1e-6)
+    for a, b in zip(grad, grad2, strict=True):
+        np.testing.assert_allclose(on_gpu.take(a), b, rtol=1e-6, atol=1e-8)
+    steps[1][0] = on_gpu.give(library, y[0] % 5)  # a function of the caller's knows no weights
+    own = on_gpu.take(f(*steps, average, fx.nll_loss))
+    np.testing.assert_allclose(own, f(x, y % 5, w, average, fx.nll_loss), rtol=1e-6, atol=1e-8)
+    with pytest.raises(TypeError, match=r"^weights must be on the GPU, like logits; got ndarray"):
+        f(*steps[:2], w, average)
+    with pytest.raises(ValueError, match=r"^logits, targets and weights must be of one length"):
+        f(*steps[:2], steps[2][:1], average)
+
+
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_masked_normalizers(library, name):
     x, _ = rows(library, "float32", 8, 10, name)

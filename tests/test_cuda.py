@@ -215,6 +215,9 @@ def test_machine_code():
         if r["kernel"].startswith(("rows", "entries")):
             assert r["vector_loads"] >= 1, r
             assert r["vector_stores"] >= 1, r
+        if r["kernel"].startswith("entries"):  # logits and, in their dtype, labels
+            assert r["vector_loads"] >= 2 - ("labels in float64" in r["kernel"]), r
+            assert r["vector_stores"] >= 2, r
         if r["kernel"].startswith("rows, general"):  # logits and label masses; both gradients
             assert r["vector_loads"] >= 4, r
             assert r["vector_stores"] >= 2, r

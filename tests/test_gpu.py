@@ -176,6 +176,26 @@ def test_any_alignment_with_every_option(library, dtype):
         np.testing.assert_allclose(on_gpu.take(labels_out), host, rtol=close)
 
 
+def test_any_alignment_of_entries(library, dtype):
+    """Logits, labels, losses and gradients that begin somewhere between two boundaries."""
+    if library not in ("simulated", "torch", "cupy") or dtype not in on_gpu.kinds(library):
+        pytest.skip("no views by slices, or no such dtype")
+    name, n = "sigmoid_cross_entropy", 20
+    wide, _ = cases.rows(dtype, 2, 24, name)
+    labels = data.binary_labels(wide, dtype=wide.dtype)
+    for starts in ((0, 0, 0, 0), (0, 1, 2, 0), (4, 4, 4, 4), (1, 1, 1, 3), (0, 4, 1, 1)):
+        x, z = (a[:, s : s + n] for a, s in zip((wide, labels), starts))
+        exact = cases.exact(name, x.copy(), z.copy())
+        room = np.zeros(wide.shape, cases.value_dtype(name, dtype))
+        gx, gz, out, grad_out = (
+            on_gpu.give(library, a)[:, s : s + n]
+            for a, s in zip((wide, labels, room, np.zeros_like(wide)), starts)
+        )
+        cases.with_grad(name)(gx, gz, out=out, grad_out=grad_out)
+        cases.assert_loss(on_gpu.take(out), name, dtype, exact)
+        cases.assert_grad(on_gpu.take(grad_out), name, dtype, exact)
+
+
 def test_results_are_of_the_same_kind_and_outputs_are_used(library, loss):
     x, y = rows(library, "float32", 8, 10, loss)
     gx, gy = on_gpu.give(library, x), on_gpu.give(library, y)

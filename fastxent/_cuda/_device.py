@@ -89,11 +89,16 @@ def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
     return means.get(reduction, 1.0)
 
 
+def _pattern(ignore: int | None) -> int | None:
+    """Kernels compare labels as signed 64-bit patterns."""
+    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+
+
 def _count(
     plan: _Plan, folds: list[Any], y: Any, ignore: int | None, w: Any, num_classes: int
 ) -> tuple[float, int]:
     """Check the labels of all folds (or sum sample weights alone); waits for the answer."""
-    pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+    pattern = _pattern(ignore)
     weight, count = 0.0, 0
     for u, labels in folds:
         shape = (labels if labels is not None else u).shape
@@ -103,13 +108,10 @@ def _count(
         more, number, bad = read_labels(read(plan.stream.stream), size)
         if bad is not None:
             inner = shape[1] if len(shape) == 2 else 1
-            where = (bad // inner, bad % inner)[: len(shape)]
-            pointer = _launch.address(labels) + sum(
-                k * s for k, s in zip(where, labels.strides, strict=True)
-            )
-            value = plan.library.read(pointer, labels.dtype)
-            place = _index_of(y, pointer - _launch.address(y))
-            raise _check.label_out_of_range(int(value), place, ignore, num_classes)
+            one = labels[(*(bad // inner, bad % inner)[: len(shape)], ...)]  # a view: not read
+            place = _index_of(y, _launch.address(one) - _launch.address(y))
+            value = int(plan.library.fetch(one))
+            raise _check.label_out_of_range(value, place, ignore, num_classes)
         weight, count = weight + more, count + number
     return weight, count
 
@@ -230,7 +232,7 @@ def _rows_loss(
     if with_grad:
         grad, made_grad = plan.made(*grads, x.shape, plan.array_type)
     losses = result if none else plan.library.scratch(shape, plan.value_type)[0]
-    pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+    pattern = _pattern(ignore)
     if x.size:
         parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
         for part in parts:
@@ -289,6 +291,62 @@ def sequence(
         return (made, result[1]) if with_grad else made
 
 
+def by_example(
+    fold: Fold, logits: Any, targets: Any, weights: Any, average: bool, function: Any,
+    with_grad: bool = False, upstream: Any = None,
+) -> Any:  # fmt: skip
+    """Weighted losses of each example, from lists over time of (batch, symbols)."""
+    with Library("logits", logits[0]) as library:
+        plans = [_Plan(library, "logits", x) for x in logits]
+        stream, steps = plans[0].stream, len(plans)
+        labels = [library.array("targets", y) for y in targets]
+        _check.steps(logits, labels, weights)
+        for plan in plans:
+            if plan.x.ndim != 2:
+                raise ValueError(
+                    "logits on a GPU must have shape (batch, symbols) at every time step; got "
+                    f"{plan.x.shape}"
+                )
+        shape = (len(plans[0].x),)
+        y = [_check.index_labels(a, p.x, 1) for a, p in zip(labels, plans)]
+        us = [_weights(library, "weights", w, shape, "losses") for w in weights]
+        g, _ = plans[0].upstream(upstream, shape, shape)
+        if average:
+            together, _ = library.scratch((*shape, steps), np.float64)
+            for k, u in enumerate(us):
+                _launch.move(stream, together[:, k, None], u[:, None])
+            shares, _ = library.scratch(together.shape, np.float64)
+            _launch.shares(stream, together, 1.0, shares)
+            us = [shares[:, k] for k in range(steps)]
+        grads, losses = [], []
+        for k, plan in enumerate(plans):
+            if function is None:
+                loss, kept = library.scratch(shape, plan.value_type)
+                result = _rows_loss(
+                    plan, fold, True, 1, y[k], us[k], None, None, 0.0, 0.0, None, "none",
+                    (kept, loss), with_grad, g, 1.0, (None, None), None,
+                )  # fmt: skip
+                grads.append(result[1] if with_grad else None)
+            else:
+                loss = library.array("softmax_loss_function", function(logits[k], targets[k]))
+                if loss.shape != shape:
+                    raise ValueError(
+                        f"softmax_loss_function must return losses of shape {shape}; got "
+                        f"{loss.shape}"
+                    )
+            losses.append(loss)
+        kind = np.result_type(*losses)
+        columns, _ = library.scratch((*shape, steps), np.float64)
+        for k, (loss, u) in enumerate(zip(losses, us)):
+            by = None if function is None else u  # or it is in the loss already
+            _launch.move(stream, columns[:, k, None], loss[:, None], by=by)
+        sums, made = library.make(shape, kind)
+        total, _ = library.scratch(shape, np.float64)
+        _launch.row_sums(stream, columns, total)
+        _launch.move(stream, sums[None], total[None])
+        return (made, grads) if with_grad else made
+
+
 def picked(
     fold: Fold, log_probs: Any, labels: Any, axis: Any, sample_weight: Any, class_weight: Any,
     ignore_index: Any, reduction: Any, out: Any, with_grad: bool, upstream: Any, grad_out: Any,
@@ -324,7 +382,7 @@ def picked(
         if with_grad:
             grad, grads = plan.made(grad_out, grad, x.shape, plan.array_type)
         losses = result if none else library.scratch(shape, plan.value_type)[0]
-        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+        pattern = _pattern(ignore)
         for part in fold(axis, [x, grad], [u, g, y, losses]) if x.size else []:
             fx, fgrad = part.classed
             fu, fg, fy, flosses = part.plain

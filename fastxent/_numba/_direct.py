@@ -38,6 +38,7 @@ from ._vectors import call, get, put, scratch, shared
 #: Places of kernels in the table of them: two each, the second one for double precision.
 FEW, TILES, ROWS, SLOTS = 0, 2, 4, 6
 TABLE = "fastxent_numba_kernels"
+MOST_FLOATS, MOST_DOUBLES = MOST[4], MOST[8]
 SMALL = _choices.NUMBA_SMALL_CLASSES
 
 # Fields of a fx_direct.
@@ -78,7 +79,7 @@ def direct(d):
     op, size = np.int64(get(d + OP, I32)), np.int64(get(d + BYTES, I32))
     rows, classes = get(d + ROW_COUNT, I64), get(d + CLASS_COUNT, I64)
     slot = ROWS
-    if size == 4 and op != DENSE and classes <= MOST:
+    if op != DENSE and classes <= (MOST_FLOATS if size == 4 else MOST_DOUBLES):
         slot = FEW
     elif classes <= SMALL:
         slot = TILES

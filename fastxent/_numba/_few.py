@@ -1,8 +1,8 @@
-"""Plain rows of few classes in single precision: tiles of 64, one row per lane.
+"""Plain rows of few classes: tiles of 64, one row per lane.
 
 What `_kernels.run_tiles` does for every option, dtype and layout, without them: all classes
 of a tile stay in the first-level cache, each exponential is computed once, and losses are
-settled in floats, whose errors the budgets allow.
+settled in the logits' precision, whose errors the budgets allow.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ._cache import cached
 from ._kernels import (
     BIAS32,
+    BIAS64,
     BLOCK_BYTES,
     F32,
     F64,
@@ -27,6 +28,7 @@ from ._kernels import (
     function,
     inline,
     integer,
+    log1p64,
     lowest,
     nearest,
     pitch,
@@ -34,6 +36,7 @@ from ._kernels import (
     remainder,
     rows_in,
     rows_out,
+    unbias,
     write_reals,
 )
 from ._table import (
@@ -50,7 +53,6 @@ from ._table import (
     LOG_SOFTMAX,
     LOSS,
     OP,
-    SINGLE,
     STREAM,
     TABLE_BYTES,
     G,
@@ -60,7 +62,11 @@ from ._table import (
     at,
     field,
     has,
+    infinity,
+    native,
     view,
+    width,
+    zero_of,
 )
 from ._vectors import (
     apart,
@@ -68,10 +74,12 @@ from ._vectors import (
     cast,
     fma,
     inverse,
+    is_single,
     lanes_below,
     load,
     load_first,
     narrow,
+    pick,
     prefetch,
     put,
     real,
@@ -85,16 +93,25 @@ from ._vectors import (
     wide,
 )
 
-LINE = 4 * TILE  # bytes of a class
-MOST = BLOCK_BYTES // LINE  # classes
-ONE, ZERO, NAN, INFINITY = np.float32(1), np.float32(0), np.float32(np.nan), np.float32(np.inf)
-BIAS, UNBIAS = np.float32(2.0**BIAS32), np.float32(2.0**-BIAS32)
+#: Most classes, by the bytes of a logit: all of a tile's stay in the first-level cache.
+MOST = {size: BLOCK_BYTES // (size * TILE) for size in (4, 8)}
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+ONE = np.float32(1)
 
-#: Here an exponential is 0 in single precision, but not yet when multiplied by the bias: what
-#: underflows costs as much as hundreds of other operations.  And where that product is.
-LEAST, NOTHING = np.float32(-130), np.float32(2.0 ** (BIAS32 - 150))
 
-LN2, LN2_HIGH, LN2_LOW = (np.float32(v) for v in (0.6931471805599453, 0.693359375, -2.12194440e-4))
+@inline
+def least(like):
+    """From here on an exponential is 0, but not yet when it is multiplied by the bias.
+
+    What underflows costs as much as hundreds of other operations.
+    """
+    return pick(like, -130.0, -880.0)
+
+
+@inline
+def nothing(like):
+    """A multiplied exponential below this is 0."""
+    return pick(like, 2.0 ** (BIAS32 - 150), 2.0 ** (BIAS64 - 1075))
 
 
 @inline
@@ -124,7 +141,7 @@ def load_labels(t, o, i, count):
     if kind == INT32 and stride == 4:
         return load(p, I32) if count == TILE else load_first(p, count, I32)
     if kind != INT64 or stride != 8:
-        line = scratch(LINE)
+        line = scratch(LINE_BYTES)
         for j in range(count):
             put(line + 4 * j, np.int32(integer(p + j * stride, kind)))
         return load(line, I32)
@@ -152,9 +169,12 @@ def load_column(t, array, o, i, count):
 
 
 @function
-def tile(t, o, i, count, scale, buf):
+def tile(t, o, i, count, scale, buf, like):
     """Losses and gradients of some rows; the sum of the losses."""
     apart()
+    zero, one, nan = zero_of(like), pick(like, 1.0, 1.0), pick(like, np.nan, np.nan)
+    size = width(like)
+    line = TILE * size
     op, classes = field(t, OP), field(t, CLASSES)
     index, emit = op == INDEX, has(t, GRAD)
     y = splat(I32)
@@ -171,132 +191,135 @@ def tile(t, o, i, count, scale, buf):
     # All classes side by side, the maxima, the labels' logits.
     p, by_class, across = at(t, X, o, i, 0), view(t, X, BY_CLASS), pitch(t, X)
     kind = view(t, X, KIND)
-    straight = kind == SINGLE and across == 4
+    straight = kind == native(like) and across == size
     if count < TILE and not straight:
         for k in range(classes):
-            store(buf + k * LINE, splat(ZERO))
+            store(buf + k * line, splat(zero))
     if not straight and abs(by_class) < abs(across):
-        rows_in(p, kind, by_class, across, count, classes, buf, F32)
+        rows_in(p, kind, by_class, across, count, classes, buf, like)
     elif not straight:
         for k in range(classes):
-            q = reals(p + k * by_class, kind, across, count, buf + k * LINE, F32)
-            store(buf + k * LINE, load(q, F32) if count == TILE else load_first(q, count, ZERO))
-    m = splat(-INFINITY)
-    picked = splat(ZERO)
+            q = reals(p + k * by_class, kind, across, count, buf + k * line, like)
+            store(buf + k * line, load(q, like) if count == TILE else load_first(q, count, zero))
+    m = splat(-infinity(like))
+    picked = splat(zero)
     for k in range(classes):
-        place = buf + k * LINE
+        place = buf + k * line
         if straight:
             q = p + k * by_class
             # The processor does not follow as many streams.
-            for j in range(4):
-                prefetch(q + LINE + 64 * j)
-            v = load(q, F32) if count == TILE else load_first(q, count, ZERO)
+            for j in range(size):
+                prefetch(q + line + 64 * j)
+            v = load(q, like) if count == TILE else load_first(q, count, zero)
             store(place, v)
         else:
-            v = load(place, F32)
+            v = load(place, like)
         m = where(v > m, v, m)
         picked = where(y == np.int32(k), v, picked)
 
     # Sums of exponentials without those of maxima: of powers of two, which is exact, and of
     # what they leave.
-    low = m == -INFINITY
-    base = where(low, ZERO, m)
+    low = m == -infinity(like)
+    base = where(low, zero, m)
     keep = emit and op != LOG_SOFTMAX
-    powers = parts = others = splat(ZERO)
+    powers = parts = others = splat(zero)
     for k in range(classes):
-        place = buf + k * LINE
-        v = load(place, F32)
+        place = buf + k * line
+        v = load(place, like)
         other = v != m
         d = v - base
         if wide(d):
-            d = where(d < LEAST, LEAST, d)
-            n = nearest(d, F32)
-            r = remainder(d, n, False, F32)
-            f = fma(curve_of_exp(r, ONE, F32) * r, r, r)
-            power = scaled(splat(BIAS), n)
+            d = where(d < least(like), least(like), d)
+            n = nearest(d, like)
+            r = remainder(d, n, False, like)
+            f = fma(curve_of_exp(r, one, like) * r, r, r)
+            power = scaled(splat(pick(like, 2.0**BIAS32, 2.0**BIAS64)), n)
         else:
-            power, f = factors(d, True, F32)
-            power = where(d < lowest(F32, True), ZERO, power)
-            f = where(d < lowest(F32, True), ZERO, f)
+            power, f = factors(d, True, like)
+            power = where(d < lowest(like, True), zero, power)
+            f = where(d < lowest(like, True), zero, f)
         parts = where(other, fma(power, f, parts), parts)
         powers = where(other, powers + power, powers)
-        others = where(other, others + ONE, others)
+        others = where(other, others + one, others)
         if keep:
             store(place, fma(power, f, power))
     # All maxima but one.
-    ties = np.float32(classes - 1) - others
-    rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties))
-    whole = rest + ONE
+    ties = cast(np.float64(classes - 1), like) - others
+    rest = fma(powers + parts, cast(unbias(like), like), where(low, zero, ties))
+    whole = rest + one
     share = inverse(whole)
-    r = log1p_floats(rest, whole, share)
-    broken = low | (m == INFINITY)
+    if is_single(like):
+        r = cast(log1p_floats(cast(rest, F32), cast(whole, F32), cast(share, F32)), like)
+    else:
+        r = cast(log1p64(cast(rest, F64)), like)
+    broken = low | (m == infinity(like))
 
     d = m - picked
     loss = m + r
     if index:
-        loss = where(broken, NAN, d + r)
+        loss = where(broken, nan, d + r)
         if has(t, U):
-            loss = cast(cast(loss, F64) * u, F32)
-        loss = where(absent, ZERO, loss)
+            loss = cast(cast(loss, F64) * u, like)
+        loss = where(absent, zero, loss)
     if has(t, LOSS):
-        line = scratch(LINE)
-        store(line, loss)
+        losses = scratch(LINE_BYTES)
+        store(losses, loss)
         q = at(t, LOSS, o, i, 0)
-        write_reals(q, view(t, LOSS, KIND), pitch(t, LOSS), count, line, False, F32)
-    result = total(where(lanes_below(count), loss, ZERO))
+        write_reals(q, view(t, LOSS, KIND), pitch(t, LOSS), count, losses, False, like)
+    result = total(where(lanes_below(count), loss, zero))
     if not emit:
         return result
 
-    a, label = share, splat(ZERO)
-    shift = where(broken, NAN, r)
+    a, label = share, splat(zero)
+    shift = where(broken, nan, r)
     dead = absent
     if index:
-        g = splat(cast(scale, F32))
+        g = splat(cast(scale, like))
         none = g == 0
         if has(t, U) or has(t, G):
             by = splat(scale)
             if has(t, G):
                 by = load_column(t, G, o, i, count) * by
             none = by == 0
-            g = cast(by * u, F32)
+            g = cast(by * u, like)
         dead = dead | none
         a = share * g
-        most = where(d == 0, rest, whole - exponential(-d, False, F32))
-        label = where(broken, NAN, (most * share) * -g)
-    a = where(broken, NAN, a)
+        most = where(d == 0, rest, whole - exponential(-d, False, like))
+        label = where(broken, nan, (most * share) * -g)
+    a = where(broken, nan, a)
     some = any_lane(dead & lanes_below(count))
     p, by_class, across = at(t, GRAD, o, i, 0), view(t, GRAD, BY_CLASS), pitch(t, GRAD)
     kind = view(t, GRAD, KIND)
     past = field(t, STREAM) != 0
-    straight = kind == SINGLE and across == 4 and not past
+    straight = kind == native(like) and across == size and not past
     for k in range(classes):
-        v = load(buf + k * LINE, F32)
+        v = load(buf + k * line, like)
         if op == LOG_SOFTMAX:
             v = (v - base) - shift
         else:
-            v = where(v < NOTHING, ZERO, v * UNBIAS) * a
+            v = where(v < nothing(like), zero, v * cast(unbias(like), like)) * a
             v = where(y == np.int32(k), label, v) if index else v
             if some:
-                v = where(dead, ZERO, v)
+                v = where(dead, zero, v)
         q = p + k * by_class
         if not straight:
-            store(buf + k * LINE, v)
+            store(buf + k * line, v)
         elif count == TILE:
             store(q, v)
         else:
             store_first(q, count, v)
     if not straight and abs(by_class) < abs(across):
-        rows_out(p, kind, by_class, across, count, classes, buf, past, F32)
+        rows_out(p, kind, by_class, across, count, classes, buf, past, like)
     elif not straight:
         for k in range(classes):
-            write_reals(p + k * by_class, kind, across, count, buf + k * LINE, past, F32)
+            write_reals(p + k * by_class, kind, across, count, buf + k * line, past, like)
     return result
 
 
 @cached
 @entry
 def run_few(task, e, z, scale, first, stop, block, room, offset, size, like):
-    """Rows of at most MOST classes: logits, labels, weights of rows."""
+    """Rows of few classes: logits, labels, weights of rows."""
     t, buf = scratch(TABLE_BYTES), scratch(BLOCK_BYTES)
     bind(t, task, e, z, scale)
     inner = field(t, INNER)
@@ -307,6 +330,6 @@ def run_few(task, e, z, scale, first, stop, block, room, offset, size, like):
         count = min(TILE, stop - row)
         if inner > 1:
             count = min(count, inner - i)
-        result += tile(t, o, i, count, scale, buf)
+        result += tile(t, o, i, count, scale, buf, like)
         row += count
     close(t, task, block, result)

@@ -191,7 +191,7 @@ def _on_pool(jobs: list[Job], rows: int, step: int, threads: int, room: Array | 
 
 def _rows_kernel(x: Any, plain: bool = False) -> Any:
     """Row by row where the classes are contiguous and many, else by tiles."""
-    if plain and x.shape[1] <= _few.MOST and _kinds[x.dtype] & 31 in _SINGLES:
+    if plain and x.shape[1] <= _few.MOST[4 if _kinds[x.dtype] & 31 in _SINGLES else 8]:
         return _few.run_few
     strides = x.strides
     across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
@@ -314,8 +314,7 @@ def warmup(single: bool, double: bool) -> None:
         _compiled(k.run_rows, wide)
         _compiled(k.run_tiles, wide)
         _compiled(_entries.run_entries, wide)
-        if not wide:
-            _compiled(_few.run_few, wide)
+        _compiled(_few.run_few, wide)
         like = types.float64 if wide else types.float32
         if _pool is None:
             k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))

@@ -20,3 +20,9 @@ PARALLEL = 1 << 17
 
 #: Bytes from which an output goes past the cache; a smaller one is still in it for the reader.
 STREAM_BYTES = 12 << 20
+
+#: The same in the midst of a call, whose helpers are still awake.
+AWAKE = 1 << 15
+
+#: Multiplications in small products from which these are parallel.
+PRODUCTS = 1 << 20

@@ -1133,3 +1133,8 @@ DIRECT = PyCapsule_New(<void*>&direct, FX_DIRECT, NULL)
 # ---------------------------------------------------------------- entries by themselves
 
 include "_entries.pxi"
+
+
+# ---------------------------------------------------------------- sampled losses
+
+include "_sampled.pxi"

@@ -20,3 +20,35 @@ PARALLEL = 1 << 17
 
 #: Bytes from which an output goes past the cache; a smaller one is still in it for the reader.
 STREAM_BYTES = 12 << 20
+
+#: Rows walked together where the classes are not contiguous.
+TILE = 64
+
+#: Rows longer than this are cut in pieces.
+LONG = 1 << 20
+
+#: Elements per block of rows, at most: some 50 microseconds.
+BLOCK = 1 << 18
+
+#: A parallel call is cut in as many, or threads would wait for the last one,
+BLOCKS = 16
+
+#: but into blocks of so many elements, which are worth handing out.
+LEAST = 1 << 15
+
+
+# The partition depends on the shape (and on where the classes lie) only, never on the
+# number of threads: the sums have the same bits for any of them.
+def block(size: int) -> int:
+    """Elements per block of a call on so many."""
+    if size < PARALLEL:
+        return size
+    return min(BLOCK, max(LEAST, size // BLOCKS))
+
+
+def rows_per_block(rows: int, num_classes: int, calls: int, contiguous: bool) -> int:
+    """Rows per block of each of some calls alike; are the classes contiguous?"""
+    step = max(1, block(rows * num_classes * calls) // num_classes, min(8, rows // 64))
+    if step < rows and (step >= TILE or not contiguous):
+        step = max(TILE, step - step % TILE)
+    return step

@@ -1,9 +1,9 @@
-"""Small plain calls, checked, planned and run in one compiled frame.
+"""Plain calls, checked, planned and run in one compiled frame.
 
-A call of a few hundred elements costs more in frames of Python than in arithmetic.  So
-what most calls are (arrays of NumPy's own type, C-contiguous, native float32 or float64,
-classes last, no option but ``reduction`` and the outputs) is recognised here and handed
-to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
+A call of a few hundred elements costs more in frames of Python than in arithmetic, one of
+a million a tenth as much.  So what most calls are (arrays of NumPy's own type,
+C-contiguous, native float32 or float64, classes last, no option but ``reduction`` and the
+outputs) is recognised here and handed to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
 by None: the general path of `_call` takes it, and says what is wrong.  Nothing has been
 written then.
 """
@@ -35,22 +35,34 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes
-        double scale, total
+        Py_ssize_t rows, classes, step
+        double scale
+        int threads
+        bint stream
+        double* totals
         char* room
         Py_ssize_t room_bytes
 
-    ctypedef void (*fx_direct_run)(fx_direct*) noexcept nogil
+    ctypedef int (*fx_direct_run)(fx_direct*) except -1 nogil
     const char* FX_DIRECT
 
-#: Elements below which the general path is serial, and has one block whatever the shape.
-cdef Py_ssize_t LIMIT = _choices.PARALLEL
+#: Elements below which a call is serial, and one block.
+cdef Py_ssize_t PARALLEL = _choices.PARALLEL
+
+cdef Py_ssize_t LONG = _choices.LONG
+
+cdef enum:
+    LIMIT = 1 << 23     # elements from which it is no matter any more; labels are read by one thread
+    BLOCKS = 256        # at most
+    TOGETHER = 4096     # labels looked at before the first bad one counts
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 cdef object float32 = numpy.float32
 cdef object float64 = numpy.float64
 cdef object room = _threads.room
+cdef object default_threads = _threads.default_threads
+cdef object rows_per_block = _choices.rows_per_block
 cdef tuple MEANS = REDUCTIONS[2:]
 cdef dict OPS = {"logsumexp": LOGSUMEXP, "softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX}
 
@@ -59,6 +71,7 @@ cdef class Call:
     """The arrays of a call, held while it runs."""
 
     cdef fx_direct task
+    cdef double totals[BLOCKS]
     cdef Py_buffer buffers[5]
     cdef int held
 
@@ -94,7 +107,7 @@ cdef class Call:
         self.task.bytes = b.itemsize
         self.task.classes = b.shape[b.ndim - 1]
         self.task.scale = 1.0
-        if not 0 < b.len < LIMIT * b.itemsize:
+        if not 0 < b.len < LIMIT * b.itemsize or self.task.classes > LONG:
             return False
         self.task.rows = b.len // (b.itemsize * self.task.classes)
         return True
@@ -130,7 +143,7 @@ cdef class Call:
                 return NULL
         return <char*>b.buf
 
-    cdef per_row(self, fx_direct_run kernel, x, int ndim, out):
+    cdef per_row(self, fx_direct_run kernel, threads, x, int ndim, out):
         """Run, and return one number per row: an array, or a scalar."""
         cdef double double_value = 0
         cdef float float_value = 0
@@ -139,25 +152,45 @@ cdef class Call:
                 self.task.loss = <char*>&double_value
             else:
                 self.task.loss = <char*>&float_value
-            self.run(kernel)
+            if not self.run(kernel, threads):
+                return None
             return scalar(&self.buffers[0], double_value + float_value)
         if out is None:
             out = empty(x.shape[:ndim], x.dtype)
         self.task.loss = self.output(out, ndim)
-        if self.task.loss == NULL:
+        if self.task.loss == NULL or not self.run(kernel, threads):
             return None
-        self.run(kernel)
         return out
 
-    cdef bint run(self, fx_direct_run kernel) except False:
+    cdef bint run(self, fx_direct_run kernel, threads) except -1:
+        """Tell whether it was done: not, and nothing written, if the pool has other work."""
         cdef Py_buffer* b
-        if self.task.grad != NULL:
+        cdef fx_direct* d = &self.task
+        cdef bint busy
+        d.step = d.rows
+        d.threads = 1
+        d.totals = &self.totals[0]
+        if d.rows * d.classes >= PARALLEL:
+            d.step = rows_per_block(d.rows, d.classes, 1, True)
+            d.threads = threads or default_threads()
+            d.stream = d.grad != NULL and d.grad != d.x and (
+                d.rows * d.classes * d.bytes >= _choices.STREAM_BYTES)
+            if d.rows > BLOCKS * d.step:
+                return False
+        if d.grad != NULL:
             b = self.hold(room(), True)
-            self.task.room = <char*>b.buf
-            self.task.room_bytes = b.len
+            d.room = <char*>b.buf
+            d.room_bytes = b.len
         with nogil:
-            kernel(&self.task)
-        return True
+            busy = kernel(d)
+        return not busy
+
+    cdef double total(self):
+        """The sum of the losses, added up as the general path does."""
+        cdef Py_ssize_t k
+        if self.task.step == self.task.rows:
+            return self.totals[0]
+        return sum([self.totals[k] for k in range(-(-self.task.rows // self.task.step))])
 
 
 cdef inline bint is_float(Py_buffer* b):
@@ -185,9 +218,13 @@ ctypedef fused label:
 
 
 cdef inline bint in_range(const label* y, Py_ssize_t n, Py_ssize_t classes):
-    cdef Py_ssize_t k
-    for k in range(n):
-        if y[k] < 0 or y[k] >= classes:
+    cdef Py_ssize_t k, begin
+    cdef label bad = 0, last = <label>(classes - 1)
+    for begin in range(0, n, TOGETHER):
+        # No branch, and no overflow where it counts: of a label beyond, one of the two is negative.
+        for k in range(begin, min(begin + TOGETHER, n)):
+            bad |= y[k] | (last - y[k])
+        if bad < 0:
             return False
     return True
 
@@ -209,7 +246,7 @@ cdef class Front:
     def __cinit__(self, capsule):
         self.kernel = <fx_direct_run>PyCapsule_GetPointer(capsule, FX_DIRECT)
 
-    def normalize(self, str kind, x, axis, out, bint keepdims):
+    def normalize(self, threads, str kind, x, axis, out, bint keepdims):
         """logsumexp, softmax or log_softmax."""
         cdef Call call = Call()
         cdef int ndim
@@ -218,16 +255,15 @@ cdef class Front:
         call.task.op = OPS[kind]
         ndim = call.buffers[0].ndim
         if call.task.op == LOGSUMEXP:
-            return call.per_row(self.kernel, x, ndim - 1, out)
+            return call.per_row(self.kernel, threads, x, ndim - 1, out)
         if out is None:
             out = empty(x.shape, x.dtype)
         call.task.grad = call.output(out, ndim)
-        if call.task.grad == NULL:
+        if call.task.grad == NULL or not call.run(self.kernel, threads):
             return None
-        call.run(self.kernel)
         return out
 
-    def loss(self, bint index, logits, labels, axis, smoothing, z_loss, reduction, out,
+    def loss(self, threads, bint index, logits, labels, axis, smoothing, z_loss, reduction, out,
              bint with_grad, grad):
         """Softmax cross entropy, with its gradient if asked for."""
         cdef Call call = Call()
@@ -245,12 +281,13 @@ cdef class Front:
             if call.task.grad == NULL:
                 return None
         if reduction == "none":
-            result = call.per_row(self.kernel, logits, ndim - 1, out)
+            result = call.per_row(self.kernel, threads, logits, ndim - 1, out)
         elif out is None and (reduction == "sum" or reduction in MEANS):
             rows = 1.0 if reduction == "sum" else call.task.rows
             call.task.scale /= rows
-            call.run(self.kernel)
-            result = scalar(&call.buffers[0], call.task.total / rows)
+            if not call.run(self.kernel, threads):
+                return None
+            result = scalar(&call.buffers[0], call.total() / rows)
         else:
             return None
         return result if result is None or not with_grad else (result, grad)

@@ -1,4 +1,4 @@
-"""The compiled way in for small plain calls gives what the general path gives, or steps back."""
+"""The compiled way in for plain calls gives what the general path gives, or steps back."""
 
 import cases
 import data
@@ -12,7 +12,7 @@ from fastxent._spec import FAMILIES, REDUCTIONS, SPECS
 
 COMPILED = [w for w in words() if _backends.choose(w).front is not None]
 NAMES = [n for n, s in SPECS.items() if s.family in ("normalizer", "index", "dense")]
-SHAPES = ((10,), (1, 1), (32, 10), (7, 33), (3, 4, 100), (5, 2000), (65, 2016))
+SHAPES = ((10,), (1, 1), (32, 10), (7, 33), (3, 4, 100), (5, 2000), (65, 2016), (16000, 9), (80, 2000))
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled kernels here")
 
@@ -149,7 +149,8 @@ LEFT = {
     "out dtype": ((X, Y), {"out": np.empty(3)}),
     "out shape": ((X, Y), {"out": np.empty(4, np.float32)}),
     "out overlaps": ((ROOM[:12].reshape(3, 4), Y), {"out": ROOM[9:12]}),
-    "too large": ((np.zeros((1 << 14, 9), np.float32), np.zeros(1 << 14, np.int64)), {}),
+    "too large": ((np.zeros((1 << 20, 9), np.float32), np.zeros(1 << 20, np.int64)), {}),
+    "long rows": ((np.zeros((1, (1 << 20) + 1), np.float32), np.zeros(1, np.int64)), {}),
 }  # fmt: skip
 
 LEFT_GRADIENTS = {

@@ -1,4 +1,4 @@
-/* One small call of a row kernel, without Python objects: what `_front` fills in and the
+/* One plain call of a row kernel, without Python objects: what `_front` fills in and the
  * kernels' `direct` computes.  All arrays are C-contiguous, aligned and of native byte order. */
 #ifndef FASTXENT_DIRECT_H
 #define FASTXENT_DIRECT_H
@@ -15,12 +15,15 @@ typedef struct {
     char *loss, *grad;    /* or NULL */
     ptrdiff_t rows, classes;
     double scale;
-    double total;         /* out: the sum of the losses */
+    ptrdiff_t step;       /* rows in a block */
+    int threads, stream;
+    double *totals;       /* out: the sum of the losses of each block */
     char *room;           /* or NULL */
     ptrdiff_t room_bytes;
 } fx_direct;
 
-typedef void (*fx_direct_run)(fx_direct *);
+/* As fx_pool_run: 0 if done, 1 if the pool has other work now, -1 on Ctrl-C. */
+typedef int (*fx_direct_run)(fx_direct *);
 
 #define FX_DIRECT "fastxent.direct"
 

@@ -76,8 +76,8 @@ cdef extern from "_tiles.h" nogil:
     bint HAS_ADD_EXP_TILE
     void add_exp_tile(const float*, Py_ssize_t, const float*, const float*, float*, float*, float*,
                       float*, const char*, Py_ssize_t)
-    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*)
-    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*, Py_ssize_t)
+    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
     void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
     void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
 
@@ -110,11 +110,34 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes
-        double scale, total
+        Py_ssize_t rows, classes, step
+        double scale
+        int threads
+        bint stream
+        double* totals
         char* room
         Py_ssize_t room_bytes
     const char* FX_DIRECT
+
+cdef extern from "_columns.h" nogil:
+    bint HAS_COLUMNS
+    enum:
+        FX_COLUMNS, FX_COLUMNS_ROWS, FX_COLUMNS_CLASSES
+    ctypedef struct fx_columns:
+        Op op
+        bint slopes
+        Py_ssize_t rows, classes, pitch
+        float* x
+        const int32_t* label
+        const float* factor
+        const float* slope
+        float scale
+        float* loss
+        const char* ahead
+        Py_ssize_t ahead_row, ahead_class
+    double columns_settle(const fx_columns*)
+    void columns_load(const fx_columns*, const char*, Py_ssize_t, Py_ssize_t)
+    void columns_store(const fx_columns*, char*, Py_ssize_t, Py_ssize_t, bint)
 
 cdef extern from "_pool.h" nogil:
     ctypedef void (*fx_piece)(void*, int64_t, char*, Py_ssize_t) noexcept nogil
@@ -719,6 +742,7 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
 
 include "_rows.pxi"
 include "_tiles.pxi"
+include "_columns.pxi"
 
 
 # ---------------------------------------------------------------- jobs
@@ -746,7 +770,10 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     if kept != NULL and most == 1 and t.stats.data == NULL:
         total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
-    if t.tiled:
+    if is_plain(t):
+        total = run_columns(t, first, stop, kept, unused)
+        row = stop
+    elif t.tiled:
         total = run_tiles(t, first, stop, kept, room, whole, unused)
         row = stop
     while row < stop:
@@ -1092,7 +1119,7 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     return good, weight, nonzero
 
 
-# ---------------------------------------------------------------- small calls
+# ---------------------------------------------------------------- plain calls
 
 cdef inline void lay(View* v, const char* data, int kind, Py_ssize_t outer,
                      Py_ssize_t classes) noexcept nogil:
@@ -1102,9 +1129,12 @@ cdef inline void lay(View* v, const char* data, int kind, Py_ssize_t outer,
     v.classes = classes
 
 
-cdef void direct(fx_direct* d) noexcept nogil:
-    """All rows of a plain call, at once."""
+cdef int direct(fx_direct* d) except -1 nogil:
+    """All rows of a plain call."""
     cdef Task t
+    cdef Part part
+    cdef Sweep s
+    cdef Py_ssize_t k, blocks = (d.rows + d.step - 1) // d.step
     cdef int kind = KIND_F32 if d.bytes == 4 else KIND_F64
     memset(&t, 0, sizeof(Task))
     t.op = d.op
@@ -1122,8 +1152,17 @@ cdef void direct(fx_direct* d) noexcept nogil:
     t.tiled = by_tiles(&t, d.bytes)
     t.in_place = d.grad != NULL and d.grad == d.x
     t.scale = d.scale
-    t.total = &d.total
-    compute_rows(&t, 0, d.rows, 0, d.room, d.room_bytes)
+    t.stream = d.stream
+    t.total = d.totals
+    part.compute = compute_rows
+    part.task = &t
+    s.parts = &part
+    s.num_parts, s.rows, s.step = 1, d.rows, d.step
+    if d.threads > 1 and blocks > 1:
+        return on_pool(sweep_piece, &s, blocks, d.threads, d.room, d.room_bytes)
+    for k in range(blocks):
+        sweep_piece(&s, k, d.room, d.room_bytes)
+    return 0
 
 
 #: For `_front`, which asks no Python of the kernels.

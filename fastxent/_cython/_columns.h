@@ -6,6 +6,8 @@
 #ifndef FASTXENT_COLUMNS_H
 #define FASTXENT_COLUMNS_H
 
+#include <float.h>
+
 #include "_direct.h"
 #include "_rows.h"
 #include "_tiles.h"
@@ -102,7 +104,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
             q = _mm512_scalef_ps(_mm512_set1_ps(0x1p64f), n);
             if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, _mm512_fmadd_ps(q, p, q));
             s[i] = _mm512_mask_add_ps(s[i], less, s[i], q);
-            f[i] = _mm512_fmadd_ps(q, p, f[i]);       /* 0 where x is m */
+            f[i] = _mm512_mask3_fmadd_ps(q, p, f[i], less);
             ties[i] = _mm512_mask_add_ps(ties[i], (__mmask16)~less, ties[i], one);
         }
     FX_BOTH {

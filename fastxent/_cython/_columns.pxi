@@ -1,31 +1,63 @@
 # Plain rows of few classes, 16 to a vector: a label and a factor each, nothing else.
 # Included by _isa.pyx.
 
-cdef bint fits(View* v, Py_ssize_t across) noexcept nogil:
-    """Floats, with the classes or the rows of a tile side by side."""
-    return v.kind == KIND_F32 and (v.classes == 4 or across == 4)
-
-
 cdef bint is_plain(Task* t) noexcept nogil:
-    return (HAS_COLUMNS and t.tiled and t.phase == ALL and t.num_classes <= FX_COLUMNS_CLASSES
-            and t.begin == 0 and t.end == t.num_classes and t.op != DENSE and t.e == 0 and t.t == 0
-            and t.mask.data == NULL and t.stats.data == NULL and usual(t.scale)
-            and fits(&t.x, pitch(t, &t.x))
-            and (t.grad.data == NULL or fits(&t.grad, pitch(t, &t.grad))))
+    return (HAS_COLUMNS and t.tiled and t.single and t.phase == ALL and t.op != DENSE and t.e == 0
+            and t.t == 0 and t.mask.data == NULL and t.stats.data == NULL and t.begin == 0
+            and t.end == t.num_classes and t.num_classes <= FX_COLUMNS_CLASSES)
 
 
-cdef inline bint usual(double factor) noexcept nogil:
-    """Does a factor leave room for what floats are multiplied by it?"""
-    return factor == 0 or 1e-30 < factor < 1e30 or -1e30 < factor < -1e-30
+cdef inline bint in_floats(int kind, Py_ssize_t across, Py_ssize_t step) noexcept nogil:
+    """Are these floats, with the classes or the rows of a tile side by side?"""
+    return kind == KIND_F32 and (step == 4 or across == 4)
 
 
-cdef bint open_columns(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, int32_t* label,
+cdef void fill_columns(Task* t, fx_columns* tile, const char* p, float* lines) noexcept nogil:
+    """The logits of a tile, from wherever they are."""
+    cdef Py_ssize_t j, k, across = pitch(t, &t.x), step = t.x.classes
+    if in_floats(t.x.kind, across, step):
+        columns_load(tile, p, across, step)
+    elif distance(step) <= distance(across):
+        for j in range(tile.rows):
+            load(t.x.kind, p + j * across, step, tile.classes, lines + j * tile.classes)
+        columns_load(tile, <const char*>lines, 4 * tile.classes, 4)
+    else:
+        for k in range(tile.classes):
+            load(t.x.kind, p + k * step, across, tile.rows, lines + k * tile.rows)
+        columns_load(tile, <const char*>lines, 4, 4 * tile.rows)
+
+
+cdef void empty_columns(Task* t, fx_columns* tile, char* to, float* lines) noexcept nogil:
+    """The gradient of a tile, to wherever it goes."""
+    cdef Py_ssize_t j, k, across = pitch(t, &t.grad), step = t.grad.classes
+    if in_floats(t.grad.kind, across, step):
+        columns_store(tile, to, across, step, t.stream)
+    elif distance(step) <= distance(across):
+        columns_store(tile, <char*>lines, 4 * tile.classes, 4, False)
+        for j in range(tile.rows):
+            store(t.grad.kind, to + j * across, step, tile.classes, lines + j * tile.classes,
+                  t.stream)
+    else:
+        for k in range(tile.classes):
+            store(t.grad.kind, to + k * step, across, tile.rows, tile.x + k * tile.pitch, t.stream)
+
+
+cdef inline float narrow(double v) noexcept nogil:
+    """v as a float that is 0 or infinite only if v is."""
+    cdef float f = <float>v
+    if f == 0 and v != 0:
+        return <float>-1e-45 if v < 0 else <float>1e-45
+    if f - f != 0 and v - v == 0:
+        return -FLT_MAX if v < 0 else FLT_MAX
+    return f
+
+
+cdef void open_columns(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, int32_t* label,
                        float* factor, float* slope) noexcept nogil:
-    """Labels, -1 where a row is absent, and factors; False if a factor is out of the ordinary."""
+    """Labels, -1 where a row is absent, and factors."""
     cdef int64_t y[FX_COLUMNS_ROWS]
     cdef double u[FX_COLUMNS_ROWS]
     cdef double g[FX_COLUMNS_ROWS]
-    cdef bint fine = True
     cdef Py_ssize_t j
     load_labels(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind, pitch(t, &t.y), count, &y[0])
     if t.has_ignore:
@@ -35,7 +67,7 @@ cdef bint open_columns(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, in
         for j in range(count):
             label[j] = <int32_t>y[j]
     if t.u.data == NULL and t.w.data == NULL and t.g.data == NULL:
-        return True
+        return
     for j in range(count):
         u[j] = g[j] = 1
     if t.u.data != NULL:
@@ -45,18 +77,16 @@ cdef bint open_columns(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, in
     for j in range(count):
         if t.w.data != NULL and label[j] >= 0 and u[j] != 0:
             u[j] *= element_get(t.w.data + label[j] * t.w.classes, t.w.kind)
-        g[j] *= t.scale
-        fine &= usual(u[j]) and usual(g[j]) and usual(g[j] * u[j])
         label[j] = -1 if u[j] == 0 else label[j]
-        factor[j] = <float>u[j]
-        slope[j] = <float>(g[j] * u[j])
-    return fine
+        factor[j] = narrow(u[j])
+        g[j] *= t.scale
+        slope[j] = <float>0.0 if g[j] == 0 else narrow(g[j] * u[j])
 
 
-cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
-                        real unused) noexcept nogil:
+cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
     """All tiles of a range of rows."""
     cdef float x[FX_COLUMNS + (FX_COLUMNS_CLASSES + 1) * 16]
+    cdef float lines[FX_COLUMNS]
     cdef float loss[FX_COLUMNS_ROWS]
     cdef float factor[FX_COLUMNS_ROWS]
     cdef float slope[FX_COLUMNS_ROWS]
@@ -67,6 +97,7 @@ cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
     cdef double total = 0
     cdef bint weighed = t.u.data != NULL or t.w.data != NULL or t.g.data != NULL
     cdef Py_ssize_t across = pitch(t, &t.x)
+    cdef bint nearby = in_floats(t.x.kind, across, t.x.classes)
     cdef const char* p
     tile.op = t.op
     tile.ahead_row = across
@@ -77,7 +108,7 @@ cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
     tile.label = &label[0]
     tile.factor = &factor[0] if weighed else NULL
     tile.slope = &slope[0] if weighed else NULL
-    tile.scale = <float>t.scale
+    tile.scale = narrow(t.scale)
     tile.loss = &loss[0]
     tile.slopes = t.grad.data != NULL
     while row < stop:
@@ -87,20 +118,16 @@ cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop, real* kept,
         if t.num_inner > 1:
             count = min(count, t.num_inner - i)
         tile.rows = count
-        if t.op == INDEX and not open_columns(t, o, i, count, &label[0], &factor[0], &slope[0]):
-            count = min(count, <Py_ssize_t>TILE)
-            total += run_tile(t, &t.grad, o, i, count, kept, unused)
-            row += count
-            continue
+        if t.op == INDEX:
+            open_columns(t, o, i, count, &label[0], &factor[0], &slope[0])
         p = t.x.data + o * t.x.outer + i * t.x.inner
-        tile.ahead = p + count * across if row + 2 * count <= stop else NULL
-        columns_load(&tile, p, across, t.x.classes)
+        tile.ahead = p + count * across if nearby and row + 2 * count <= stop else NULL
+        fill_columns(t, &tile, p, &lines[0])
         total += columns_settle(&tile)
         if t.loss.data != NULL:
             store(t.loss.kind, t.loss.data + o * t.loss.outer + i * t.loss.inner,
                   pitch(t, &t.loss), count, tile.loss, False)
         if t.grad.data != NULL:
-            columns_store(&tile, t.grad.data + o * t.grad.outer + i * t.grad.inner,
-                          pitch(t, &t.grad), t.grad.classes, t.stream)
+            empty_columns(t, &tile, t.grad.data + o * t.grad.outer + i * t.grad.inner, &lines[0])
         row += count
     return total

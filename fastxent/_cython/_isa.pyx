@@ -69,6 +69,7 @@ cdef extern from "_elements.h" nogil:
     Py_ssize_t find_double(const double*, Py_ssize_t, double)
     void prefetch(const char*)
     double fma(double, double, double)
+    float FLT_MAX
     double INFINITY
     double NAN
 
@@ -771,7 +772,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
         total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
     if is_plain(t):
-        total = run_columns(t, first, stop, kept, unused)
+        total = run_columns(t, first, stop)
         row = stop
     elif t.tiled:
         total = run_tiles(t, first, stop, kept, room, whole, unused)

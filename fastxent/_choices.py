@@ -5,7 +5,7 @@ None of them changes a result beyond what the order of a sum may.
 """
 
 #: When and on what they were measured.
-MEASURED = "2026-11-25", "2-core Sapphire Rapids"
+MEASURED = "2026-11-26", "2-core Granite Rapids"
 
 #: Up to this many classes side by side, rows are computed in tiles, one row per lane of a
 #: vector; longer ones each by itself, with classes in the lanes.
@@ -19,7 +19,7 @@ NUMBA_SMALL_CLASSES = 32
 PARALLEL = 1 << 17
 
 #: Bytes from which an output goes past the cache; a smaller one is still in it for the reader.
-STREAM_BYTES = 12 << 20
+STREAM_BYTES = 24 << 20
 
 #: Rows walked together where the classes are not contiguous.
 TILE = 64

@@ -2,8 +2,7 @@
 
 A call of a few hundred elements costs more in frames of Python than in arithmetic, one of
 a million a tenth as much.  So what most calls are (arrays of NumPy's own type,
-C-contiguous, native float32 or float64, classes last, no option but ``reduction`` and the
-outputs) is recognised here and handed to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
+C-contiguous, native float32 or float64, no option but ``axis``, ``reduction`` and the outputs) is recognised here and handed to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
 by None: the general path of `_call` takes it, and says what is wrong.  Nothing has been
 written then.
 """
@@ -35,7 +34,7 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes, step
+        Py_ssize_t rows, classes, inner, step
         double scale
         int threads
         bint stream
@@ -73,7 +72,7 @@ cdef class Call:
     cdef fx_direct task
     cdef double totals[BLOCKS]
     cdef Py_buffer buffers[5]
-    cdef int held
+    cdef int held, axis
 
     def __dealloc__(self):
         cdef int k
@@ -99,13 +98,16 @@ cdef class Call:
     cdef bint logits(self, x, axis):
         """Take up the logits; tell whether they are plain and small."""
         cdef Py_buffer* b = self.hold(x, False)
-        if b == NULL or not is_float(b) or b.ndim == 0 or type(axis) is not int:
+        cdef int k
+        if b == NULL or not is_float(b) or type(axis) is not int or not -b.ndim <= axis < b.ndim:
             return False
-        if axis != -1 and axis != b.ndim - 1:
-            return False
+        self.axis = axis if axis >= 0 else axis + b.ndim
         self.task.x = <const char*>b.buf
         self.task.bytes = b.itemsize
-        self.task.classes = b.shape[b.ndim - 1]
+        self.task.classes = b.shape[self.axis]
+        self.task.inner = 1
+        for k in range(self.axis + 1, b.ndim):
+            self.task.inner *= b.shape[k]
         self.task.scale = 1.0
         if not 0 < b.len < LIMIT * b.itemsize or self.task.classes > LONG:
             return False
@@ -116,7 +118,7 @@ cdef class Call:
         """Take up the labels; tell whether they are plain and, as indices, in range."""
         cdef Py_buffer* x = &self.buffers[0]
         cdef Py_buffer* b = self.hold(y, False)
-        if b == NULL or not has_shape(b, x, x.ndim - index):
+        if b == NULL or not has_shape(b, x, self.axis if index else x.ndim):
             return False
         self.task.y = <const char*>b.buf
         self.task.label_bytes = b.itemsize
@@ -128,26 +130,26 @@ cdef class Call:
             return in_range(<const int32_t*>b.buf, self.task.rows, self.task.classes)
         return False
 
-    cdef char* output(self, array, int ndim):
-        """Memory of an output: the logits' dtype and their first axes, apart from all others."""
+    cdef char* output(self, array, int without):
+        """Memory of an output: the logits' dtype and axes but one, apart from all others."""
         cdef Py_buffer* x = &self.buffers[0]
         cdef Py_buffer* b = self.hold(array, True)
         cdef int k
-        if b == NULL or b.format[0] != x.format[0] or not has_shape(b, x, ndim):
+        if b == NULL or b.format[0] != x.format[0] or not has_shape(b, x, without):
             return NULL
         for k in range(self.held - 1):
             if apart(b, &self.buffers[k]):
                 continue
             # In place, all of it.
-            if k > 0 or b.buf != x.buf or ndim != x.ndim:
+            if k > 0 or b.buf != x.buf or without < x.ndim:
                 return NULL
         return <char*>b.buf
 
-    cdef per_row(self, fx_direct_run kernel, threads, x, int ndim, out):
+    cdef per_row(self, fx_direct_run kernel, threads, x, out):
         """Run, and return one number per row: an array, or a scalar."""
         cdef double double_value = 0
         cdef float float_value = 0
-        if out is None and ndim == 0:
+        if out is None and self.buffers[0].ndim == 1:
             if self.task.bytes == 8:
                 self.task.loss = <char*>&double_value
             else:
@@ -156,8 +158,8 @@ cdef class Call:
                 return None
             return scalar(&self.buffers[0], double_value + float_value)
         if out is None:
-            out = empty(x.shape[:ndim], x.dtype)
-        self.task.loss = self.output(out, ndim)
+            out = empty(x.shape[:self.axis] + x.shape[self.axis + 1:], x.dtype)
+        self.task.loss = self.output(out, self.axis)
         if self.task.loss == NULL or not self.run(kernel, threads):
             return None
         return out
@@ -171,7 +173,7 @@ cdef class Call:
         d.threads = 1
         d.totals = &self.totals[0]
         if d.rows * d.classes >= PARALLEL:
-            d.step = rows_per_block(d.rows, d.classes, 1, True)
+            d.step = rows_per_block(d.rows, d.classes, 1, d.inner == 1)
             d.threads = threads or default_threads()
             d.stream = d.grad != NULL and d.grad != d.x and (
                 d.rows * d.classes * d.bytes >= _choices.STREAM_BYTES)
@@ -197,13 +199,13 @@ cdef inline bint is_float(Py_buffer* b):
     return b.format[0] in b"fd"
 
 
-cdef inline bint has_shape(Py_buffer* a, Py_buffer* x, int ndim):
-    """Are these the first axes of x?"""
+cdef inline bint has_shape(Py_buffer* a, Py_buffer* x, int without):
+    """Are these the axes of x, without one if there is that one?"""
     cdef int k
-    if a.ndim != ndim:
+    if a.ndim != x.ndim - (without < x.ndim):
         return False
-    for k in range(ndim):
-        if a.shape[k] != x.shape[k]:
+    for k in range(a.ndim):
+        if a.shape[k] != x.shape[k + (k >= without)]:
             return False
     return True
 
@@ -249,16 +251,14 @@ cdef class Front:
     def normalize(self, threads, str kind, x, axis, out, bint keepdims):
         """logsumexp, softmax or log_softmax."""
         cdef Call call = Call()
-        cdef int ndim
         if keepdims or not call.logits(x, axis):
             return None
         call.task.op = OPS[kind]
-        ndim = call.buffers[0].ndim
         if call.task.op == LOGSUMEXP:
-            return call.per_row(self.kernel, threads, x, ndim - 1, out)
+            return call.per_row(self.kernel, threads, x, out)
         if out is None:
             out = empty(x.shape, x.dtype)
-        call.task.grad = call.output(out, ndim)
+        call.task.grad = call.output(out, call.buffers[0].ndim)
         if call.task.grad == NULL or not call.run(self.kernel, threads):
             return None
         return out
@@ -267,21 +267,19 @@ cdef class Front:
              bint with_grad, grad):
         """Softmax cross entropy, with its gradient if asked for."""
         cdef Call call = Call()
-        cdef int ndim
         cdef double rows
         if (not is_zero(smoothing) or not is_zero(z_loss) or type(reduction) is not str
                 or not call.logits(logits, axis) or not call.labels(labels, index)):
             return None
         call.task.op = INDEX if index else DENSE
-        ndim = call.buffers[0].ndim
         if with_grad:
             if grad is None:
                 grad = empty(logits.shape, logits.dtype)
-            call.task.grad = call.output(grad, ndim)
+            call.task.grad = call.output(grad, call.buffers[0].ndim)
             if call.task.grad == NULL:
                 return None
         if reduction == "none":
-            result = call.per_row(self.kernel, threads, logits, ndim - 1, out)
+            result = call.per_row(self.kernel, threads, logits, out)
         elif out is None and (reduction == "sum" or reduction in MEANS):
             rows = 1.0 if reduction == "sum" else call.task.rows
             call.task.scale /= rows

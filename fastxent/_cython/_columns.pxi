@@ -59,13 +59,13 @@ cdef void open_columns(Task* t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t count, in
     cdef double u[FX_COLUMNS_ROWS]
     cdef double g[FX_COLUMNS_ROWS]
     cdef Py_ssize_t j
-    load_labels(t.y.data + o * t.y.outer + i * t.y.inner, t.y.kind, pitch(t, &t.y), count, &y[0])
-    if t.has_ignore:
-        for j in range(count):
-            label[j] = -1 if y[j] == t.ignore else <int32_t>y[j]
-    else:
-        for j in range(count):
-            label[j] = <int32_t>y[j]
+    cdef Py_ssize_t across = pitch(t, &t.y)
+    cdef const char* p = t.y.data + o * t.y.outer + i * t.y.inner
+    for j in range((count * distance(across) + 63) // 64):
+        prefetch(p + count * across + 64 * j)       # the next ones
+    load_labels(p, t.y.kind, across, count, &y[0])
+    for j in range(count):
+        label[j] = -1 if t.has_ignore and y[j] == t.ignore else <int32_t>y[j]
     if t.u.data == NULL and t.w.data == NULL and t.g.data == NULL:
         return
     for j in range(count):

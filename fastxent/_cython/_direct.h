@@ -13,7 +13,7 @@ typedef struct {
     int label_bytes;      /* of an index label: 4 or 8 */
     const char *x, *y;    /* y: NULL, index labels, or a distribution in the logits' dtype */
     char *loss, *grad;    /* or NULL */
-    ptrdiff_t rows, classes;
+    ptrdiff_t rows, classes, inner; /* inner: rows that lie side by side, 1 if classes do */
     double scale;
     ptrdiff_t step;       /* rows in a block */
     int threads, stream;

@@ -111,7 +111,7 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes, step
+        Py_ssize_t rows, classes, inner, step
         double scale
         int threads
         bint stream
@@ -1122,12 +1122,15 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
 
 # ---------------------------------------------------------------- plain calls
 
-cdef inline void lay(View* v, const char* data, int kind, Py_ssize_t outer,
-                     Py_ssize_t classes) noexcept nogil:
+cdef inline void lay(Task* t, View* v, const char* data, int kind, Py_ssize_t classes,
+                     Py_ssize_t inner) noexcept nogil:
+    """C-contiguous (outer, classes, inner); the rows of a single outer are outer ones."""
+    cdef Py_ssize_t bytes = element_size[kind]
     v.data = <char*>data
     v.kind = kind
-    v.outer = outer
-    v.classes = classes
+    v.inner = bytes
+    v.classes = inner * bytes
+    v.outer = bytes if t.num_inner < inner else classes * inner * bytes
 
 
 cdef int direct(fx_direct* d) except -1 nogil:
@@ -1139,17 +1142,17 @@ cdef int direct(fx_direct* d) except -1 nogil:
     cdef int kind = KIND_F32 if d.bytes == 4 else KIND_F64
     memset(&t, 0, sizeof(Task))
     t.op = d.op
-    t.num_outer = d.rows
+    t.num_inner = d.inner if d.rows > d.inner else 1
+    t.num_outer = d.rows // t.num_inner
     t.num_classes = t.end = d.classes
-    t.num_inner = 1
     t.single = d.bytes == 4
-    lay(&t.x, d.x, kind, d.classes * d.bytes, d.bytes)
-    lay(&t.grad, d.grad, kind, d.classes * d.bytes, d.bytes)
-    lay(&t.loss, d.loss, kind, d.bytes, 0)
+    lay(&t, &t.x, d.x, kind, d.classes, d.inner)
+    lay(&t, &t.grad, d.grad, kind, d.classes, d.inner)
+    lay(&t, &t.loss, d.loss, kind, 1, d.inner)
     if t.op == DENSE:
-        lay(&t.y, d.y, kind, d.classes * d.bytes, d.bytes)
+        lay(&t, &t.y, d.y, kind, d.classes, d.inner)
     else:
-        lay(&t.y, d.y, KIND_I32 if d.label_bytes == 4 else KIND_I64, d.label_bytes, 0)
+        lay(&t, &t.y, d.y, KIND_I32 if d.label_bytes == 4 else KIND_I64, 1, d.inner)
     t.tiled = by_tiles(&t, d.bytes)
     t.in_place = d.grad != NULL and d.grad == d.x
     t.scale = d.scale

@@ -31,9 +31,6 @@ typedef struct {
 
 #if defined(__AVX512F__)
 #define HAS_COLUMNS 1
-#ifndef FX_HINT
-#define FX_HINT _MM_HINT_T1
-#endif
 
 /* log(1 + s) for s >= 0, below 2^24: about 1 unit. */
 FX_INLINE __m512 fx_log_one_plus16(__m512 s) {
@@ -57,18 +54,26 @@ FX_INLINE __m512 fx_log_one_plus16(__m512 s) {
     return _mm512_fmadd_ps(k, _mm512_set1_ps(0.693359375f), _mm512_add_ps(f, p));
 }
 
+/* 2^64 2^(k/16) */
+static const float fx_powers[] = {
+    0x1.000000p64f, 0x1.0b5586p64f, 0x1.172b84p64f, 0x1.2387a6p64f,
+    0x1.306fe0p64f, 0x1.3dea64p64f, 0x1.4bfdaep64f, 0x1.5ab07ep64f,
+    0x1.6a09e6p64f, 0x1.7a1148p64f, 0x1.8ace54p64f, 0x1.9c4918p64f,
+    0x1.ae89fap64f, 0x1.c199bep64f, 0x1.d5818ep64f, 0x1.ea4afap64f};
+
 /* Losses of 32 rows from j on, and what the tile is to hold after them; the sum of the losses.
  * Two vectors at once: one alone waits for each of its maxima and sums. */
 FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int slopes) {
     const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.0f), nan = _mm512_set1_ps(NAN);
     const __m512 bias = _mm512_set1_ps(0x1p-64f), infinity = _mm512_set1_ps(INFINITY);
+    const __m512 magic = _mm512_set1_ps(786432.0f), table = _mm512_loadu_ps(fx_powers);
     const int terms = slopes && op != LOG_SOFTMAX;
     const ptrdiff_t pitch = t->pitch;
     const char *ahead = t->ahead ? t->ahead + j * t->ahead_row : NULL;
     float *x = t->x + j;
     __m512d sum = _mm512_setzero_pd();
     __mmask16 live[2], broken[2], some[2], tiny[2];
-    __m512 m[2], base[2], s[2], f[2], ties[2], rest[2], loss[2], d[2], a[2], first[2], entry[2];
+    __m512 m[2], base[2], s[2], all[2], rest[2], loss[2], d[2], a[2], first[2], entry[2];
     __m512i y[2];
     ptrdiff_t k;
     int i;
@@ -76,8 +81,8 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
 #define FX_X _mm512_loadu_ps(x + k * pitch + 16 * i)
     FX_BOTH {
         live[i] = fx_first16(t->rows - j - 16 * i);
-        m[i] = _mm512_set1_ps(-INFINITY);
-        s[i] = f[i] = ties[i] = d[i] = a[i] = zero;
+        m[i] = rest[i] = _mm512_set1_ps(-INFINITY);
+        s[i] = all[i] = d[i] = a[i] = zero;
         if (op == INDEX) {
             y[i] = _mm512_maskz_loadu_epi32(live[i], t->label + j + 16 * i);
             live[i] &= _mm512_cmpge_epi32_mask(y[i], _mm512_setzero_si512());
@@ -87,28 +92,42 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
             d[i] = _mm512_mask_i32gather_ps(zero, live[i], y[i], x + 16 * i, 4);
         }
     }
-    for (k = 0; k < t->classes; k++) FX_BOTH m[i] = _mm512_max_ps(FX_X, m[i]);
+    for (k = 0; k + 2 <= t->classes; k += 2, x += 2 * pitch)
+        FX_BOTH {
+            m[i] = _mm512_max_ps(_mm512_loadu_ps(x + 16 * i), m[i]);
+            rest[i] = _mm512_max_ps(_mm512_loadu_ps(x + pitch + 16 * i), rest[i]);
+        }
+    if (k < t->classes) FX_BOTH m[i] = _mm512_max_ps(_mm512_loadu_ps(x + 16 * i), m[i]);
+    x = t->x + j;
     FX_BOTH {
+        m[i] = _mm512_max_ps(m[i], rest[i]);
         broken[i] = _mm512_cmp_ps_mask(_mm512_abs_ps(m[i]), infinity, _CMP_EQ_OQ);
         base[i] = _mm512_mask_mov_ps(
             m[i], _mm512_cmp_ps_mask(m[i], _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ), zero);
     }
-    /* As in add_exp_tile: the sum is of powers of two and of what they leave, apart. */
+    /* exp(d) = 2^n (1 + p), n in sixteenths: by a table and a polynomial (error 1.6e-9).  The sum leaves
+     * the maxima out, so that it keeps the digits of what is small beside them; all counts them. */
     for (k = 0; k < t->classes; k++)
         FX_BOTH {
-            __m512 v = FX_X, n, r, p, q;
-            if (ahead) _mm_prefetch(ahead + k * t->ahead_class + 64 * i, FX_HINT);
+            __m512 v = FX_X, n, r, p, e;
             __mmask16 less = _mm512_cmp_ps_mask(v, m[i], _CMP_NEQ_UQ);
-            r = fx_remainder16(fx_clamp16(_mm512_sub_ps(v, base[i])), 0, &n);
-            p = _mm512_mul_ps(fx_slope16(r, 1.0f), r);
-            q = _mm512_scalef_ps(_mm512_set1_ps(0x1p64f), n);
-            if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, _mm512_fmadd_ps(q, p, q));
-            s[i] = _mm512_mask_add_ps(s[i], less, s[i], q);
-            f[i] = _mm512_mask3_fmadd_ps(q, p, f[i], less);
-            ties[i] = _mm512_mask_add_ps(ties[i], (__mmask16)~less, ties[i], one);
+            if (ahead) _mm_prefetch(ahead + k * t->ahead_class + 64 * i, _MM_HINT_T1);
+            r = fx_clamp16(_mm512_sub_ps(v, base[i]));
+            e = _mm512_fmadd_ps(r, _mm512_set1_ps(1.44269504088896340736f), magic);
+            n = _mm512_sub_ps(e, magic);
+            r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), r);
+            p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.166666667f), _mm512_set1_ps(0.5000162f));
+            p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
+            e = _mm512_permutexvar_ps(_mm512_castps_si512(e), table);
+            e = _mm512_scalef_ps(_mm512_fmadd_ps(e, p, e), n);
+            if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, e);
+            s[i] = _mm512_mask_add_ps(s[i], less, s[i], e);
+            all[i] = _mm512_add_ps(all[i], e);
         }
     FX_BOTH {
-        rest[i] = _mm512_fmadd_ps(_mm512_add_ps(s[i], f[i]), bias, _mm512_sub_ps(ties[i], one));
+        all[i] = _mm512_roundscale_ps(_mm512_mul_ps(_mm512_sub_ps(all[i], s[i]), bias), 0);
+        rest[i] = _mm512_fmadd_ps(s[i], bias, _mm512_sub_ps(all[i], one));
+        rest[i] = _mm512_mask_mov_ps(rest[i], broken[i], s[i]);  /* where all is NaN, s may not be */
         loss[i] = fx_log_one_plus16(rest[i]);
         if (terms) a[i] = _mm512_div_ps(one, _mm512_add_ps(one, rest[i]));
     }

@@ -160,9 +160,13 @@ def choose(word: str | None) -> Chosen:
         isa = wanted
     isa = isa or usable[0]
     kernels = BACKENDS[name].load(isa)
-    front = None
-    if hasattr(kernels, "DIRECT"):
-        from ._front import Front
+    return Chosen(name, isa, kernels, _front(kernels))
 
-        front = Front(kernels.DIRECT)
-    return Chosen(name, isa, kernels, front)
+
+def _front(kernels: ModuleType) -> Any:
+    """Build the way in for small plain calls; None where it is not compiled, or has no kernels."""
+    try:
+        from ._front import Front
+    except ImportError:
+        return None
+    return Front(kernels.DIRECT) if hasattr(kernels, "DIRECT") else None

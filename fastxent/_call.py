@@ -83,7 +83,9 @@ def _fold(axis: int, classed: list[Any], plain: list[Any]) -> list[_Fold]:
 _Bind = Callable[..., Callable[..., None]]
 
 
-def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[float]:
+def _run(
+    folds: list[_Fold], bind: _Bind, threads: int, emit: bool, products: bool = False
+) -> list[float]:
     """Run a kernel over all rows; the sums of the losses of the blocks, in order."""
     x = folds[0].classed[0]
     rows, num_classes = folds[0].rows, x.shape[1]
@@ -103,14 +105,26 @@ def _run(folds: list[_Fold], bind: _Bind, threads: int, emit: bool) -> list[floa
     if blocks == 1 and len(jobs) == 1:
         jobs[0](0, rows, 0, _threads.room() if emit else None)
         return total.tolist()
-    _run_blocks(jobs, rows, step, threads, emit)
+    _run_blocks(jobs, rows, step, threads, emit, products)
     return total.tolist()
 
 
-def _run_blocks(jobs: list[Any], rows: int, step: int, threads: int, emit: bool = False) -> None:
-    """Run every job over all rows, in blocks: on the backend's own threads, or else on ours."""
-    if threads > 1 and hasattr(jobs[0], "sweep"):
-        jobs = jobs[0].sweep(jobs, rows, step, threads, _threads.room() if emit else None)
+def _run_blocks(
+    jobs: list[Any],
+    rows: int,
+    step: int,
+    threads: int,
+    emit: bool = False,
+    products: bool = False,
+) -> None:
+    """Run every job over all rows, in blocks: on the backend's own threads, or else on ours.
+
+    Between products of matrices not on threads that wait for more work by spinning: the
+    processor that they keep busy is one that BLAS wants next.
+    """
+    job = jobs[0]
+    if threads > 1 and hasattr(job, "sweep") and not (products and getattr(job, "spins", False)):
+        jobs = job.sweep(jobs, rows, step, threads, _threads.room() if emit else None)
 
     def work(k: int) -> None:
         block, job = divmod(k, len(jobs))
@@ -142,13 +156,18 @@ def _pieces(begin: int, end: int) -> list[tuple[int, int]]:
 
 
 def _scan(
-    fold: _Fold, bind: _Bind, pieces: list[tuple[int, int]], step: int, threads: int
+    fold: _Fold,
+    bind: _Bind,
+    pieces: list[tuple[int, int]],
+    step: int,
+    threads: int,
+    products: bool = False,
 ) -> Array:
     """Statistics of all rows from some of their classes."""
     x = fold.classed[0]
     parts = np.empty((len(pieces), x.shape[0], *x.shape[2:], len(STATS)))
     jobs = [bind(fold, None, False, part, SCAN, *p) for part, p in zip(parts, pieces)]
-    _run_blocks(jobs, fold.rows, step, threads)
+    _run_blocks(jobs, fold.rows, step, threads, products=products)
     return merge(parts)
 
 
@@ -734,7 +753,7 @@ def index_rows(
             x if emit else None, stats, scale, None, phase, begin, end, False,
         )  # fmt: skip
 
-    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit)
+    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit, products=True)
 
 
 def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
@@ -751,7 +770,8 @@ def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
             begin, end, False,
         )  # fmt: skip
 
-    found = _scan(_Fold([x], []), bind, _pieces(0, width), max(1, BLOCK // width), threads)
+    step = max(1, BLOCK // width)
+    found = _scan(_Fold([x], []), bind, _pieces(0, width), step, threads, products=True)
     return found if stats is None else merge(np.stack([stats, found]))
 
 
@@ -767,7 +787,7 @@ def finish_rows(
         x, y, None, u, None, w, e, t, losses, total, None, stats, 1.0, None, FINISH, 0,
         num_classes, False,
     )  # fmt: skip
-    _run_blocks([job], len(y), _LABELS, threads)
+    _run_blocks([job], len(y), _LABELS, threads, products=True)
     return total.tolist()
 
 
@@ -783,7 +803,7 @@ def softmax_rows(x: Array, factor: Array, stats: Array) -> None:
         x, elsewhere, None, None, factor, None, 0.0, 0.0, None, None, x, stats, 1.0, None, FINISH,
         0, width, False,
     )  # fmt: skip
-    _run_blocks([job], rows, max(1, BLOCK // width), threads)
+    _run_blocks([job], rows, max(1, BLOCK // width), threads, products=True)
 
 
 def add_outer(x: Array, a: Array | None, b: Array | None) -> None:

@@ -20,7 +20,7 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 import numpy
 
-from . import _choices, _threads
+from . import _choices, _pool, _threads
 from ._spec import REDUCTIONS
 
 cdef extern from "_direct.h" nogil:
@@ -34,16 +34,22 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes, inner, step
+        Py_ssize_t rows, classes, inner
         double scale
-        int threads
         bint stream
         double* totals
-        char* room
-        Py_ssize_t room_bytes
 
-    ctypedef int (*fx_direct_run)(fx_direct*) except -1 nogil
+    ctypedef int (*fx_direct_run)(const fx_direct*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*,
+                                  Py_ssize_t) noexcept nogil
     const char* FX_DIRECT
+
+cdef extern from "_pool.h" nogil:
+    ctypedef void (*fx_piece)(void*, int64_t, char*, Py_ssize_t) noexcept nogil
+    const char* FX_POOL
+
+ctypedef int (*fx_pool_run)(fx_piece, void*, int64_t, int, char*, Py_ssize_t) except -1 nogil
+
+cdef fx_pool_run on_pool = <fx_pool_run>PyCapsule_GetPointer(_pool.RUN, FX_POOL)
 
 #: Elements below which a call is serial, and one block.
 cdef Py_ssize_t PARALLEL = _choices.PARALLEL
@@ -59,7 +65,7 @@ cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 cdef object float32 = numpy.float32
 cdef object float64 = numpy.float64
-cdef object room = _threads.room
+cdef object own_room = _threads.room
 cdef object default_threads = _threads.default_threads
 cdef object rows_per_block = _choices.rows_per_block
 cdef tuple MEANS = REDUCTIONS[2:]
@@ -73,6 +79,8 @@ cdef class Call:
     cdef double totals[BLOCKS]
     cdef Py_buffer buffers[5]
     cdef int held, axis
+    cdef Py_ssize_t step        # rows in a block
+    cdef fx_direct_run kernel
 
     def __dealloc__(self):
         cdef int k
@@ -165,34 +173,51 @@ cdef class Call:
         return out
 
     cdef bint run(self, fx_direct_run kernel, threads) except -1:
-        """Tell whether it was done: not, and nothing written, if the pool has other work."""
-        cdef Py_buffer* b
+        """Tell whether it was done: if not, nothing was written."""
         cdef fx_direct* d = &self.task
+        cdef Py_buffer room
+        cdef Py_ssize_t k, blocks = 1
+        cdef int workers = 1
         cdef bint busy
-        d.step = d.rows
-        d.threads = 1
+        if kernel(d, 0, 0, 0, NULL, 0):
+            return False
+        self.kernel = kernel
+        self.step = d.rows
         d.totals = &self.totals[0]
         if d.rows * d.classes >= PARALLEL:
-            d.step = rows_per_block(d.rows, d.classes, 1, d.inner == 1)
-            d.threads = threads or default_threads()
+            self.step = rows_per_block(d.rows, d.classes, 1, d.inner == 1)
+            blocks = (d.rows + self.step - 1) // self.step
+            workers = threads or default_threads()
             d.stream = d.grad != NULL and d.grad != d.x and (
                 d.rows * d.classes * d.bytes >= _choices.STREAM_BYTES)
-            if d.rows > BLOCKS * d.step:
+            if blocks > BLOCKS:
                 return False
+        room.buf = NULL
+        room.len = 0
         if d.grad != NULL:
-            b = self.hold(room(), True)
-            d.room = <char*>b.buf
-            d.room_bytes = b.len
+            room = self.hold(own_room(), True)[0]
         with nogil:
-            busy = kernel(d)
+            if workers > 1 and blocks > 1:
+                busy = on_pool(piece, <void*>self, blocks, workers, <char*>room.buf, room.len)
+            else:
+                busy = False
+                for k in range(blocks):
+                    piece(<void*>self, k, <char*>room.buf, room.len)
         return not busy
 
     cdef double total(self):
         """The sum of the losses, added up as the general path does."""
         cdef Py_ssize_t k
-        if self.task.step == self.task.rows:
+        if self.step == self.task.rows:
             return self.totals[0]
-        return sum([self.totals[k] for k in range(-(-self.task.rows // self.task.step))])
+        return sum([self.totals[k] for k in range((self.task.rows + self.step - 1) // self.step)])
+
+
+cdef void piece(void* call, int64_t k, char* room, Py_ssize_t size) noexcept nogil:
+    """A block of a call's rows."""
+    cdef Py_ssize_t step = (<Call>call).step
+    (<Call>call).kernel(&(<Call>call).task, k * step,
+                        min((<Call>call).task.rows, (k + 1) * step), k, room, size)
 
 
 cdef inline bint is_float(Py_buffer* b):

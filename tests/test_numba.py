@@ -114,7 +114,7 @@ def _compiled():
     jobs = kernels()
     compiled = (
         jobs.k.run_rows, jobs.k.run_tiles, jobs.k.run_labels, jobs.k.sweep,
-        jobs._entries.run_entries,
+        jobs._entries.run_entries, jobs._few.run_few, jobs._direct.direct,
     )  # fmt: skip
     return [len(kernel.signatures) for kernel in compiled]
 
@@ -150,13 +150,31 @@ def test_warmup_names_a_bad_dtype():
         assert repr(bad) in str(caught.value)
 
 
+def test_small_calls_take_the_compiled_way_in():
+    """As soon as their kernel is compiled, and only then: nobody waits for it there."""
+    out = run(
+        """
+        import numpy as np, fastxent as fx
+        from fastxent import _backends
+        fx.set_config(backend="numba")
+        front = _backends.choose("numba").front
+        x = np.ones((2, 5), np.float32)
+        print(front.normalize(None, "softmax", x, -1, None, False))
+        fx.logsumexp(x)
+        print(front.normalize(None, "softmax", x, -1, None, False) is not None)
+        print(front.normalize(None, "softmax", x.astype(float), -1, None, False))
+        """
+    )
+    assert out.splitlines() == ["None", "True", "None"]
+
+
 def test_machine_code():
     """Registers of full width, fetching ahead, and stores past the cache."""
     from numba import types
 
     word, single = types.int64, types.float32
     scan, stream = kernels().k.block_sum, kernels().k.stream_copy
-    scan.compile((word, word, single, types.boolean, word, word, single))
+    scan.compile((word, word, single, types.boolean, word, word, word, word, single))
     stream.compile((word, word, word))
     code = "".join(text for f in (scan, stream) for text in f.inspect_asm().values())
     if "+avx512f," in _features():
@@ -202,10 +220,10 @@ def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one():
     jobs.Job._sweep = sweep
     try:
         with fx.config(threads=2):
-            swept = fx.softmax(x)
+            swept = fx.softmax(x, where=True)  # not a plain call: those have the compiled pool
             assert sweeps == [True]
             with jobs._sweeping:
-                pooled = fx.softmax(x)
+                pooled = fx.softmax(x, where=True)
             assert sweeps == [True, False]
     finally:
         jobs.Job._sweep = real

@@ -1,4 +1,4 @@
-/* One plain call of a row kernel, without Python objects: what `_front` fills in and the
+/* A plain call of a row kernel, without Python objects: what `_front` fills in and the
  * kernels' `direct` computes.  All arrays are C-contiguous, aligned and of native byte order. */
 #ifndef FASTXENT_DIRECT_H
 #define FASTXENT_DIRECT_H
@@ -15,15 +15,14 @@ typedef struct {
     char *loss, *grad;    /* or NULL */
     ptrdiff_t rows, classes, inner; /* inner: rows that lie side by side, 1 if classes do */
     double scale;
-    ptrdiff_t step;       /* rows in a block */
-    int threads, stream;
+    int stream;
     double *totals;       /* out: the sum of the losses of each block */
-    char *room;           /* or NULL */
-    ptrdiff_t room_bytes;
 } fx_direct;
 
-/* As fx_pool_run: 0 if done, 1 if the pool has other work now, -1 on Ctrl-C. */
-typedef int (*fx_direct_run)(fx_direct *);
+/* Computes the rows first <= row < stop, a block.  0, or 1 if there is no kernel for such a call,
+ * which no rows at all tell as well. */
+typedef int (*fx_direct_run)(const fx_direct *, ptrdiff_t first, ptrdiff_t stop, ptrdiff_t block,
+                             char *room, ptrdiff_t room_bytes);
 
 #define FX_DIRECT "fastxent.direct"
 

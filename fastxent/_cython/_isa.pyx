@@ -111,13 +111,10 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes, inner, step
+        Py_ssize_t rows, classes, inner
         double scale
-        int threads
         bint stream
         double* totals
-        char* room
-        Py_ssize_t room_bytes
     const char* FX_DIRECT
 
 cdef extern from "_columns.h" nogil:
@@ -1133,13 +1130,13 @@ cdef inline void lay(Task* t, View* v, const char* data, int kind, Py_ssize_t cl
     v.outer = bytes if t.num_inner < inner else classes * inner * bytes
 
 
-cdef int direct(fx_direct* d) except -1 nogil:
-    """All rows of a plain call."""
+cdef int direct(const fx_direct* d, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
+                char* room, Py_ssize_t room_bytes) noexcept nogil:
+    """A block of a plain call."""
     cdef Task t
-    cdef Part part
-    cdef Sweep s
-    cdef Py_ssize_t k, blocks = (d.rows + d.step - 1) // d.step
     cdef int kind = KIND_F32 if d.bytes == 4 else KIND_F64
+    if first == stop:
+        return 0
     memset(&t, 0, sizeof(Task))
     t.op = d.op
     t.num_inner = d.inner if d.rows > d.inner else 1
@@ -1158,14 +1155,7 @@ cdef int direct(fx_direct* d) except -1 nogil:
     t.scale = d.scale
     t.stream = d.stream
     t.total = d.totals
-    part.compute = compute_rows
-    part.task = &t
-    s.parts = &part
-    s.num_parts, s.rows, s.step = 1, d.rows, d.step
-    if d.threads > 1 and blocks > 1:
-        return on_pool(sweep_piece, &s, blocks, d.threads, d.room, d.room_bytes)
-    for k in range(blocks):
-        sweep_piece(&s, k, d.room, d.room_bytes)
+    compute_rows(&t, first, stop, block, room, room_bytes)
     return 0
 
 

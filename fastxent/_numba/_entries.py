@@ -13,12 +13,14 @@ from ._kernels import (
     LANES,
     bind,
     close,
+    curve_of_exp,
     entry,
     function,
     inline,
     log1p64,
     log_sum,
     lowest,
+    nearest,
     reals,
     remainder,
     scale_of,
@@ -64,17 +66,22 @@ from ._vectors import (
     cast,
     copy,
     fma,
+    inverse,
     is_single,
     lanes_below,
     load,
+    load_first,
+    magnitude,
     pick,
     prefetch,
     real,
+    scaled,
     scratch,
     splat,
     store,
     total,
     where,
+    wide,
 )
 
 SPAN = 512  # entries worked on at once: a dozen arrays of them stay in L1 or near
@@ -132,25 +139,25 @@ def scatter(t, array, inner, first, n, buf, past, like):
 
 
 @inline
-def log1p_small(t, like):
-    """log(1 + t) for 0 <= t <= 1: t times a minimax polynomial (relative error 4.7e-9)."""
-    if is_single(like):
-        p = fma(t, pick(like, -0.0032440246083, 0.0), pick(like, 0.0198514598155, 0.0))
-        p = fma(p, t, pick(like, -0.0569595295249, 0.0))
-        p = fma(p, t, pick(like, 0.106036544123, 0.0))
-        p = fma(p, t, pick(like, -0.153055923012, 0.0))
-        p = fma(p, t, pick(like, 0.196759391696, 0.0))
-        p = fma(p, t, pick(like, -0.249541336413, 0.0))
-        p = fma(p, t, pick(like, 0.333299624158, 0.0))
-        p = fma(p, t, pick(like, -0.499999024228, 0.0))
-        p = fma(p, t, pick(like, 0.999999995287, 0.0))
-        return p * t
-    return cast(log1p64(cast(t, F64)), like)
+def log1p_by(t, like):
+    """log(1 + t) / t for floats 0 <= t <= 1, a minimax polynomial (relative error 4.7e-9)."""
+    p = fma(t, pick(like, -0.0032440246083, 0.0), pick(like, 0.0198514598155, 0.0))
+    p = fma(p, t, pick(like, -0.0569595295249, 0.0))
+    p = fma(p, t, pick(like, 0.106036544123, 0.0))
+    p = fma(p, t, pick(like, -0.153055923012, 0.0))
+    p = fma(p, t, pick(like, 0.196759391696, 0.0))
+    p = fma(p, t, pick(like, -0.249541336413, 0.0))
+    p = fma(p, t, pick(like, 0.333299624158, 0.0))
+    p = fma(p, t, pick(like, -0.499999024228, 0.0))
+    return fma(p, t, pick(like, 0.999999995287, 0.0))
 
 
 @inline
-def magnitude(x):
-    return where(x < 0, -x, x)
+def log1p_small(t, like):
+    """log(1 + t) for 0 <= t <= 1."""
+    if is_single(like):
+        return log1p_by(t, like) * t
+    return cast(log1p64(cast(t, F64)), like)
 
 
 @inline
@@ -183,27 +190,45 @@ def lift(v, n, like):
 
 
 @inline
-def cost(x, a, b, scale, both, like):
-    """Losses a log(1 + exp(x)) + b log(1 + exp(-x)) and their derivatives times scale.
+def cost(x, a, b, scale, both, slopes, like):
+    """Losses a log(1 + exp(x)) + b log(1 + exp(-x)), and their derivatives times scale if wanted.
 
     Without both, a is 1 - b.  A term whose coefficient is 0 is absent.
     """
-    zero = zero_of(like)
+    zero, one = zero_of(like), pick(like, 1.0, 1.0)
     negative = x < 0
     large, small = where(negative, b, a), where(negative, a, b)
-    t, p, n = decay(x, like)
-    log = log1p_small(t, like)
     size = magnitude(x)
-    up = large * (size + log)
-    down = small * log
-    if both:
-        # A large coefficient meets the exponential before that underflows.
-        down = where(size > 40, lift(small * p, n, like), down)
-    losses = where(large == 0, zero, up) + where(small == 0, zero, down)
-    q = pick(like, 1.0, 1.0) / (t + 1.0)
-    up = where(large == 0, zero, large * q)
-    down = where(small == 0, zero, small * (t * q))
-    return losses, where(negative, down - up, up - down) * scale
+    slope = splat(zero)
+    if wide(x) and is_single(like):
+        # So far a coefficient may make up for what underflows.
+        far = where(size > 200, pick(like, -1000.0, 0.0), -size)
+        n = nearest(far, like)
+        r = remainder(far, n, True, like)
+        p = fma(fma(curve_of_exp(r, one, like), r, one), r, one)
+        t = scaled(p, n)
+        q = log1p_by(t, like)
+        if both:
+            # A large coefficient meets the exponential before that underflows.
+            losses = where(large == 0, zero, large * (size + q * t))
+            losses = where(small == 0, losses, losses + scaled((small * p) * q, n))
+        else:  # their sum is 1
+            losses = q * t
+            losses = where(large == 0, losses, fma(large, size, losses))
+    else:
+        t, p, k = decay(x, like)
+        log = log1p_small(t, like)
+        up = large * (size + log)
+        down = small * log
+        if both:
+            down = where(size > 40, lift(small * p, k, like), down)
+        losses = where(large == 0, zero, up) + where(small == 0, zero, down)
+    if slopes:
+        q = inverse(t + one)
+        up = where(large == 0, zero, large * q)
+        down = where(small == 0, zero, small * (t * q))
+        slope = where(negative, down - up, up - down) * scale
+    return losses, slope
 
 
 @inline
@@ -239,6 +264,18 @@ def smooth(z, e):
     return (1.0 - z) * keep + half, z * keep + half
 
 
+@inline
+def sum_of_losses(p, n, like):
+    """The sum of losses; one in the loop that computes them would take all its registers."""
+    result = splat(0.0)
+    for k in range(0, n - n % LANES, LANES):
+        result = result + cast(load(p + k * width(like), like), F64)
+    k = n % LANES
+    if k:
+        result = result + cast(load_first(p + (n - k) * width(like), k, zero_of(like)), F64)
+    return total(result)
+
+
 @function
 def span(t, first, n, like):
     """Some entries, at most SPAN; the sum of their losses."""
@@ -257,7 +294,7 @@ def span(t, first, n, like):
                 prefetch(x + k * size + AHEAD + 64 * j)
             s, _, _ = decay(v, like)
             if op == SIGMOID:
-                q = pick(like, 1.0, 1.0) / (s + 1.0)
+                q = inverse(s + pick(like, 1.0, 1.0))
                 s = where(v < 0, s * q, q)
             else:
                 s = where(v < 0, v, zero) - log1p_small(s, like)
@@ -283,12 +320,13 @@ def span(t, first, n, like):
         gs = gather(t, G, inner, first, n, scratch(SPAN_BYTES), like)
     plain = narrow and e == 0
     both = not plain or pw != 0 or us != 0
-    result = splat(0.0)
     for k in range(0, n, LANES):
         v = load(x + k * size, like)
         for j in range(size):
             prefetch(x + k * size + AHEAD + 64 * j)
         if plain:
+            for j in range(size):
+                prefetch(z + k * size + AHEAD + 64 * j)
             b = load(z + k * size, like)
             a = pick(like, 1.0, 1.0) - b
         else:
@@ -302,11 +340,11 @@ def span(t, first, n, like):
         if op == PROBS:
             found = cost_of_probs(cast(v, F64), cast(a, F64), cast(b, F64), np.float64(scale))
             loss, slope = cast(found[0], like), cast(found[1], like)
-        elif both:
-            loss, slope = cost(v, a, b, scale, True, like)
         else:
-            loss, slope = cost(v, a, b, scale, False, like)
+            loss, slope = cost(v, a, b, scale, both, emit, like)
         store(losses + k * size, loss)
+        if not emit:
+            continue
         if gs != 0:
             slope = weigh(gs, k, slope, like)
             slope = where(load(gs + k * size, like) == 0, zero, slope)
@@ -315,12 +353,11 @@ def span(t, first, n, like):
         if both:  # absent comes before NaN
             slope = where((a == 0) & (b == 0), zero, slope)
         store(slopes + k * size, slope)
-        result = result + where(lanes_below(n - k), cast(loss, F64), 0.0)
     if has(t, LOSS):
         scatter(t, LOSS, inner, first, n, losses, False, like)
     if emit:
         scatter(t, GRAD, inner, first, n, slopes, past, like)
-    return total(result) if has(t, TOTAL) else 0.0
+    return sum_of_losses(losses, n, like) if has(t, TOTAL) else 0.0
 
 
 @cached

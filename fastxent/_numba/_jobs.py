@@ -17,8 +17,10 @@ import numpy as np
 from numba import types
 
 from .. import _choices
-from . import _entries, _table
+from .._spec import ALL
+from . import _direct, _entries, _few, _table
 from . import _kernels as k
+from ._vectors import share
 
 Array = np.ndarray[Any, Any]
 
@@ -77,8 +79,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+#: The addresses of compiled kernels, for `_direct`; 0 until a call has needed one.
+_KERNELS = np.zeros(_direct.SLOTS, np.int64)
+share(_direct.TABLE, _KERNELS)
+_SLOTS = {_few.run_few: _direct.FEW, k.run_tiles: _direct.TILES, k.run_rows: _direct.ROWS}
+
+
 class Job:
     """Arrays bound to a kernel; calling it computes a range of rows."""
+
+    #: OpenMP's threads wait by spinning, some milliseconds long.
+    spins = True
 
     __slots__ = ("_arrays", "_kernel", "_like", "_numbers", "_packed", "_task")
 
@@ -111,6 +122,7 @@ class Job:
     def __call__(self, first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
         place, size = (0, 0) if room is None else (id(room), room.nbytes)
         self._kernel(self._task, *self._numbers, first, stop, block, place, 0, size, self._like)
+        _compiled(self._kernel, self._like is _DOUBLE)  # `_direct` may have it from now on
 
     @staticmethod
     def sweep(
@@ -153,8 +165,10 @@ class Job:
         return True
 
 
-def _rows_kernel(x: Any) -> Any:
+def _rows_kernel(x: Any, plain: bool = False) -> Any:
     """Row by row where the classes are contiguous and many, else by tiles."""
+    if plain and x.shape[1] <= _few.MOST and _kinds[x.dtype] & 31 in _SINGLES:
+        return _few.run_few
     strides = x.strides
     across = strides[2] if x.ndim == 3 and x.shape[2] > 1 else strides[0]
     apart = strides[1] != x.itemsize and abs(strides[1]) > abs(across)
@@ -171,8 +185,17 @@ def normalize(
     """logsumexp (``out`` per row), softmax or log_softmax (``out`` like ``x``)."""
     loss, grad = (out, None) if kind == "logsumexp" else (None, out)
     arrays = (x, None, mask, None, None, None, loss, grad, stats, None)
+    plain = mask is None and stats is None and phase == ALL
     return Job(
-        _rows_kernel(x), _OPS[kind], arrays, (0.0, 0.0, 1.0), None, phase, begin, end, stream
+        _rows_kernel(x, plain),
+        _OPS[kind],
+        arrays,
+        (0.0, 0.0, 1.0),
+        None,
+        phase,
+        begin,
+        end,
+        stream,
     )
 
 
@@ -183,8 +206,17 @@ def rows_index(
 ) -> Callable[..., None]:  # fmt: skip
     """Softmax cross entropy with index labels ``y``."""
     arrays = (x, y, mask, u, g, w, loss, grad, stats, total)
+    plain = mask is w is stats is None and e == 0 and t == 0 and phase == ALL
     return Job(
-        _rows_kernel(x), _table.INDEX, arrays, (e, t, scale), ignore, phase, begin, end, stream
+        _rows_kernel(x, plain),
+        _table.INDEX,
+        arrays,
+        (e, t, scale),
+        ignore,
+        phase,
+        begin,
+        end,
+        stream,
     )
 
 
@@ -237,7 +269,18 @@ def _compiled(kernel: Any, double: bool) -> int:
     signature = (_I, _F, _F, _F, _I, _I, _I, _I, _I, _I, like)
     kernel.compile(signature)
     done = kernel.overloads[signature]
-    return int(done.library.get_pointer_to_function(done.fndesc.llvm_func_name))
+    address = int(done.library.get_pointer_to_function(done.fndesc.llvm_func_name))
+    if kernel in _SLOTS:
+        _KERNELS[_SLOTS[kernel] + double] = address
+    return address
+
+
+def __getattr__(name: str) -> Any:
+    """``DIRECT`` is compiled when it is asked for: `_front` may not be there to use it."""
+    if name != "DIRECT":
+        raise AttributeError(name)
+    globals()[name] = capsule = _direct.capsule()
+    return capsule
 
 
 def warmup(single: bool, double: bool) -> None:
@@ -247,5 +290,7 @@ def warmup(single: bool, double: bool) -> None:
         _compiled(k.run_rows, wide)
         _compiled(k.run_tiles, wide)
         _compiled(_entries.run_entries, wide)
+        if not wide:
+            _compiled(_few.run_few, wide)
         like = types.float64 if wide else types.float32
         k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))

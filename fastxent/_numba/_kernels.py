@@ -133,6 +133,7 @@ from ._vectors import (
     prefetch,
     put,
     real,
+    scaled,
     scratch,
     splat,
     store,
@@ -142,6 +143,7 @@ from ._vectors import (
     total,
     total_exactly,
     where,
+    wide,
     widen_bfloat,
     widen_half,
 )
@@ -482,26 +484,32 @@ def scale_of(b, like):
 
 
 @inline
+def curve_of_exp(r, one, like):
+    """(exp(r) - 1 - r) / r^2 times one, for |r| <= ln(2)/2."""
+    if is_single(like):
+        q = fma(r, pick(like, 0.00138144663088, 0.0) * one, pick(like, 0.00836878030255, 0.0) * one)
+        q = fma(q, r, pick(like, 0.0416683942321, 0.0) * one)
+        q = fma(q, r, pick(like, 0.166665201088, 0.0) * one)
+        return fma(q, r, pick(like, 0.499999934123, 0.0) * one)
+    q = fma(
+        r,
+        pick(like, 0.0, 2.499997286429089851e-8) * one,
+        pick(like, 0.0, 2.763037827860424467e-7) * one,
+    )
+    q = fma(q, r, pick(like, 0.0, 2.755758731800244181e-6) * one)
+    q = fma(q, r, pick(like, 0.0, 0.00002480149276373791425) * one)
+    q = fma(q, r, pick(like, 0.0, 0.0001984126949479256364) * one)
+    q = fma(q, r, pick(like, 0.0, 0.001388888894392176027) * one)
+    q = fma(q, r, pick(like, 0.0, 0.008333333333495611326) * one)
+    q = fma(q, r, pick(like, 0.0, 0.0416666666665291917) * one)
+    q = fma(q, r, pick(like, 0.0, 0.1666666666666641025) * one)
+    return fma(q, r, pick(like, 0.0, 0.5000000000000010721) * one)
+
+
+@inline
 def tail_of_exp(r, like):
     """exp(r) - 1 for |r| <= ln(2)/2."""
-    if is_single(like):
-        q = fma(r, pick(like, 0.00138144663088, 0.0), pick(like, 0.00836878030255, 0.0))
-        q = fma(q, r, pick(like, 0.0416683942321, 0.0))
-        q = fma(q, r, pick(like, 0.166665201088, 0.0))
-        q = fma(q, r, pick(like, 0.499999934123, 0.0))
-    else:
-        q = fma(
-            r, pick(like, 0.0, 2.499997286429089851e-8), pick(like, 0.0, 2.763037827860424467e-7)
-        )
-        q = fma(q, r, pick(like, 0.0, 2.755758731800244181e-6))
-        q = fma(q, r, pick(like, 0.0, 0.00002480149276373791425))
-        q = fma(q, r, pick(like, 0.0, 0.0001984126950479256364))
-        q = fma(q, r, pick(like, 0.0, 0.001388888894392176027))
-        q = fma(q, r, pick(like, 0.0, 0.008333333333495611326))
-        q = fma(q, r, pick(like, 0.0, 0.0416666666665291917))
-        q = fma(q, r, pick(like, 0.0, 0.1666666666666641025))
-        q = fma(q, r, pick(like, 0.0, 0.5000000000000010721))
-    return fma(q * r, r, r)
+    return fma(curve_of_exp(r, pick(like, 1.0, 1.0), like) * r, r, r)
 
 
 @inline
@@ -531,8 +539,33 @@ def factors(x, term, like):
 
 
 @inline
+def nearest(x, like):
+    """The whole number next to x / ln 2."""
+    magic = pick(like, 12582912.0, 6755399441055744.0)
+    return fma(x, pick(like, 1.44269504088896340736, 1.44269504088896340736), magic) - magic
+
+
+@inline
+def clamped(x, term, like):
+    """Where an exponential is 0, far from where it would be subnormal; NaN passes.
+
+    A result that underflows costs as much as hundreds of others.
+    """
+    low = pick(like, -130.0, -880.0) if term else pick(like, -104.0, -746.0)
+    return where(x < low, pick(like, -1000.0, -8000.0), x)
+
+
+@inline
 def exponential(x, term, like):
     """exp(x) for x <= 0, with term times 2^BIAS.  NaN stays NaN, -inf gives 0."""
+    if wide(x):
+        d = clamped(x, term, like)
+        n = nearest(d, like)
+        one = pick(like, 1.0, 1.0)
+        if term:
+            one = pick(like, 2.0**BIAS32, 2.0**BIAS64)
+        r = remainder(d, n, False, like)
+        return scaled(fma(fma(curve_of_exp(r, one, like), r, one), r, one), n)
     s, t = factors(x, term, like)
     return where(x < lowest(like, term), zero_of(like), fma(s, t, s))
 
@@ -594,19 +627,36 @@ def sum_of(a, b):
 
 
 @inline
-def block_max(x, n, like):
-    """Largest element of a block; NaN never wins."""
-    lanes = splat(-infinity(like))
-    for k in range(0, n, LANES):
+def block_max(x, begin, n, lanes, like):
+    """Largest of the lanes and of the elements from begin on; NaN never wins."""
+    for k in range(begin, n, LANES):
         v = group(x, k, n, -infinity(like))
         lanes = where(v > lanes, v, lanes)
     return largest(lanes)
 
 
 @inline
-def add_exp(lanes, x, n, m, ahead, kept, like):
+def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
+    """Sum exp(x - m) of whole groups; and the maxima of as many of the block that follows.
+
+    A pass of its own for these would wait for the second-level cache, which is slower than
+    the arithmetic of this one is long.
+    """
     size = width(like)
-    for g in range(n >> 6):
+    groups = n >> 6
+    both = min(groups, later >> 6)
+    tops = splat(-infinity(like))
+    for g in range(both):
+        k = g << 6
+        for j in range(size):
+            prefetch(ahead + k * size + 64 * j)
+        v = exponential(load(x + k * size, like) - m, True, like)
+        if kept != 0:
+            store(kept + k * size, v)
+        lanes = lanes + v
+        v = load(following + k * size, like)
+        tops = where(v > tops, v, tops)
+    for g in range(both, groups):
         k = g << 6
         if ahead != 0:
             for j in range(size):
@@ -615,12 +665,14 @@ def add_exp(lanes, x, n, m, ahead, kept, like):
         if kept != 0:
             store(kept + k * size, v)
         lanes = lanes + v
-    return lanes
+    return lanes, tops
 
 
 @function
-def block_sum(x, n, m, leave_out, ahead, kept, like):
+def block_sum(x, n, m, leave_out, ahead, kept, following, later, like):
     """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
+
+    And the largest of the later elements that follow.
 
     Where the sum is small, only the lane with the maximum has lost digits: that lane is
     summed again without it.  With kept, all the terms are left there, in whole groups.
@@ -629,7 +681,10 @@ def block_sum(x, n, m, leave_out, ahead, kept, like):
     size = width(like)
     whole, ragged = n >> 6, n & 63
     rest = x + (whole << 6) * size
-    lanes = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, like)
+    lanes, tops = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, following, later, like)
+    top = -infinity(like)
+    if later > 0:
+        top = block_max(following, min(whole, later >> 6) << 6, later, tops, like)
     if ragged:
         v = exponential(load_first(rest, ragged, -infinity(like)) - m, True, like)
         if kept != 0:
@@ -638,9 +693,9 @@ def block_sum(x, n, m, leave_out, ahead, kept, like):
     one = 1.0 / unbias(like)
     result = total(lanes)
     if not leave_out:
-        return result
+        return result, top
     if result >= 4 * one:
-        return result - one
+        return result - one, top
     spot = np.int64(0)
     for k in range(0, n, LANES):
         lane = first_lane(group(x, k, n, -infinity(like)) == m)
@@ -656,7 +711,7 @@ def block_sum(x, n, m, leave_out, ahead, kept, like):
         put(line + whole * size, get(rest + lane * size, like))
     put(line + (spot >> 6) * size, -infinity(like))
     lanes = where(lane_is(lane), zero_of(like), lanes)
-    return total(lanes + exponential(load(line, like) - m, True, like))
+    return total(lanes + exponential(load(line, like) - m, True, like)), top
 
 
 @function
@@ -1090,8 +1145,11 @@ def halves_ahead(t, o, i, k, n):
 
 
 @function
-def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like):
+def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known, row, like):
     """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
+
+    What is known is where the block after the last one lies, and its maximum; after this
+    row comes that of number `row`, if not negative.
 
     A gradient that is late, that of row `late` of the state, is written block by block as
     its place in kept is needed.
@@ -1109,7 +1167,20 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like)
         x = load_logits(t, o, i, k, n, buf, like)
         # Past the row's end comes, as a rule, the next row.
         ahead = x + (n + AHEAD) * size if x != buf else halves_ahead(t, o, i, k, n)
-        top = block_max(x, n, like)
+        if x == get(known, I64):
+            top = cast(get(known + 8, F64), like)
+        else:
+            top = block_max(x, 0, n, splat(-infinity(like)), like)
+        following = later = np.int64(0)
+        if x != buf:
+            if k + n < end:
+                following, later = x + n * size, min(BLOCK, end - k - n)
+            elif row >= 0:
+                inner = field(t, INNER)
+                following, later = (
+                    at(t, X, row // inner, row % inner, begin),
+                    min(BLOCK, end - begin),
+                )
         grown = top > m
         if grown:
             if m != -infinity(like):
@@ -1123,7 +1194,10 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like)
             rest += nan_or_zero(x, n, like)
         else:
             place = kept + b * BLOCK * size if kept != 0 else 0
-            rest += unbias(like) * block_sum(x, n, base, grown, ahead, place, like)
+            v, above = block_sum(x, n, base, grown, ahead, place, following, later, like)
+            rest += unbias(like) * v
+            put(known, following)
+            put(known + 8, np.float64(above))
         if kept != 0:
             put(bases + 8 * b, np.float64(m))  # -inf: nothing but zeros so far
         if coefficients:
@@ -1147,7 +1221,7 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, like)
 
 
 @function
-def few_rows(t, first, count, kept, s, like):
+def few_rows(t, first, count, stop, kept, known, s, like):
     """A few rows at once, for their logarithms: one alone waits for each of its operations.
 
     With kept, room for all their elements, each exponential is computed only once.
@@ -1165,7 +1239,8 @@ def few_rows(t, first, count, kept, s, like):
             read_stats(t, o, i, s, j)
         elif state(s, ABSENT, j) == 0:
             place = kept + j * length * size if kept != 0 else 0
-            scan_row(t, o, i, s, j, place, bases + 8 * j * blocks, -1, 0, 0, 0, like)
+            row = first + j + 1 if first + j + 1 < stop else -1
+            scan_row(t, o, i, s, j, place, bases + 8 * j * blocks, -1, 0, 0, 0, known, row, like)
         if has(t, STATS) and phase != FINISH:
             write_stats(t, o, i, s, j)
     if phase == SCAN:
@@ -1185,7 +1260,7 @@ def few_rows(t, first, count, kept, s, like):
 
 
 @function
-def long_rows(t, first, stop, kept, s, like):
+def long_rows(t, first, stop, kept, known, s, like):
     """Loss and gradient, the gradient of a row while the next one is scanned.
 
     Writing past the cache waits for memory and the scan for arithmetic: together they take
@@ -1203,7 +1278,10 @@ def long_rows(t, first, stop, kept, s, like):
         mine, others = bases + 8 * BASES * j, bases + 8 * BASES * (1 - j)
         open_row(t, o, i, s, j)
         if state(s, ABSENT, j) == 0:
-            scan_row(t, o, i, s, j, kept, mine, late, late_o, late_i, others, like)
+            after = row + 1 if row + 1 < stop else -1
+            scan_row(
+                t, o, i, s, j, kept, mine, late, late_o, late_i, others, known, after, like
+            )  # fmt: skip
         elif late >= 0:
             emit_row(t, late_o, late_i, s, late, kept, others, like)
         set_state(s, R, j, log1p64(state(s, REST, j)))
@@ -1237,12 +1315,14 @@ def run_rows(task, e, z, scale, first, stop, block, room, offset, size, like):
     ):
         kept = get(room + HEAD, I64) + offset
     set_column(s, REST, splat(0.0))
+    known = scratch(16)
+    put(known, I64)
     result = 0.0
     if kept != 0 and most == 1 and not has(t, STATS):
-        result = long_rows(t, first, stop, kept, s, like)
+        result = long_rows(t, first, stop, kept, known, s, like)
     else:
         for row in range(first, stop, most):
-            result += few_rows(t, row, min(most, stop - row), kept, s, like)
+            result += few_rows(t, row, min(most, stop - row), stop, kept, known, s, like)
     close(t, task, block, result)
 
 

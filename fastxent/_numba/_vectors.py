@@ -11,8 +11,9 @@ are one and the same type here, and a kernel is compiled once per precision.
 """
 
 import operator
+from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import (
     intrinsic,
@@ -219,6 +220,92 @@ def exact_fma(typingctx, a, b, c):
         return _call(builder, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
 
     return wanted(a, b, c), codegen
+
+
+# ---------------------------------------------------------------- what AVX-512 does in one step
+
+
+@intrinsic
+def wide(typingctx, v):
+    """Tell whether these are lanes in registers of AVX-512: then `scaled` may be used."""
+
+    def codegen(context, builder, sig, args):
+        here = isinstance(v, Vector) and _has(context, "avx512f")
+        return ir.Constant(ir.IntType(1), int(here))
+
+    return types.boolean(v), codegen
+
+
+def _by_registers(builder, function, *vectors):
+    """Of 512-bit parts, the results of a function, put together again."""
+    scalar = vectors[0].type.element
+    n = 16 if scalar == ir.FloatType() else 8
+    parts = []
+    for k in range(0, LANES, n):
+        index = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(k, k + n)))
+        parts.append(function(n, *(builder.shuffle_vector(v, v, index) for v in vectors)))
+    while len(parts) > 1:
+        parts = [_joined(builder, a, b) for a, b in zip(parts[::2], parts[1::2])]
+    return parts[0]
+
+
+def _joined(builder, a, b):
+    n = 2 * a.type.count
+    index = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(n)))
+    return builder.shuffle_vector(a, b, index)
+
+
+@intrinsic
+def scaled(typingctx, v, n):
+    """``v 2^n`` for whole n, rounded once; only where `wide`."""
+
+    def codegen(context, builder, sig, args):
+        if not isinstance(v, Vector) or not _has(context, "avx512f"):
+            return args[0]
+
+        def scale(lanes, a, b):
+            name = f"llvm.x86.avx512.mask.scalef.{'ps' if lanes == 16 else 'pd'}.512"
+            every = ir.Constant(ir.IntType(lanes), -1)
+            return _call(builder, name, a.type, a, b, a, every, ir.Constant(ir.IntType(32), 4))
+
+        return _by_registers(builder, scale, *args)
+
+    return v(v, v), codegen
+
+
+@intrinsic
+def inverse(typingctx, v):
+    """``1 / v`` for normal numbers, to a unit; where it is faster by a step from 14 bits."""
+
+    def codegen(context, builder, sig, args):
+        d = args[0]
+        one = ir.Constant(_scalar(_dtype(v)), 1.0)
+        if not isinstance(v, Vector):
+            return builder.fdiv(one, d)
+        if v.dtype != types.float32 or not _has(context, "avx512f"):
+            return builder.fdiv(_splat(builder, one), d)
+
+        def start(lanes, a):
+            every = ir.Constant(ir.IntType(lanes), -1)
+            return _call(builder, "llvm.x86.avx512.rcp14.ps.512", a.type, a, a, every)
+
+        r = _by_registers(builder, start, d)
+        name = f"llvm.fma.{_suffix(d.type)}"
+        lost = _call(builder, name, d.type, builder.fneg(d), r, _splat(builder, one))
+        return _call(builder, name, d.type, lost, r, r)
+
+    return v(v), codegen
+
+
+@intrinsic
+def magnitude(typingctx, v):
+    """Its sign taken away."""
+
+    def codegen(context, builder, sig, args):
+        kind = args[0].type
+        return _call(builder, f"llvm.fabs.{_suffix(kind)}", kind, args[0])
+
+    return v(v), codegen
 
 
 _BITS = {types.float32: types.int32, types.float64: types.int64}
@@ -512,6 +599,85 @@ def _below(builder, n):
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, i32)))
 
 
+def _turned(builder, a):
+    """Four vectors of 16 floats: in each part of four, rows become columns."""
+
+    def mixed(x, y, *order):
+        index = [4 * part + k % 4 + 16 * (k // 4) for part in range(4) for k in order]
+        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 16), index))
+
+    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+    t = [mixed(a[0], a[1], *low), mixed(a[2], a[3], *low)]
+    t += [mixed(a[0], a[1], *high), mixed(a[2], a[3], *high)]
+    first, second = (0, 1, 4, 5), (2, 3, 6, 7)
+    return [mixed(t[k], t[k + 1], *half) for k in (0, 2) for half in (first, second)]
+
+
+def _floats(builder, address, count):
+    value = builder.load(_pointer(builder, address, ir.VectorType(ir.FloatType(), count)))
+    value.align = 4
+    return value
+
+
+def _put_floats(builder, address, value):
+    builder.store(value, _pointer(builder, address, value.type)).align = 4
+
+
+@intrinsic
+def rows_to_lanes(typingctx, p, pitch, to):
+    """Four floats of each of 16 rows, pitch bytes apart, to four groups of 16 lanes.
+
+    A vector takes the four of every fourth row, and shuffles within its parts put each
+    column in order.
+    """
+
+    def codegen(context, builder, sig, args):
+        p, pitch, to = args
+        four = []
+        for i in range(4):
+            parts = [
+                _floats(builder, builder.add(p, builder.mul(pitch, _word(i + 4 * k))), 4)
+                for k in range(4)
+            ]
+            four.append(
+                _joined(builder, _joined(builder, *parts[:2]), _joined(builder, *parts[2:]))
+            )
+        for i, v in enumerate(_turned(builder, four)):
+            _put_floats(builder, builder.add(to, _word(4 * LANES * i)), v)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def lanes_to_rows(typingctx, p, pitch, source):
+    """The way back."""
+
+    def codegen(context, builder, sig, args):
+        p, pitch, source = args
+        four = [_floats(builder, builder.add(source, _word(4 * LANES * i)), 16) for i in range(4)]
+        for i, v in enumerate(_turned(builder, four)):
+            for k in range(4):
+                index = ir.Constant(ir.VectorType(ir.IntType(32), 4), list(range(4 * k, 4 * k + 4)))
+                place = builder.add(p, builder.mul(pitch, _word(i + 4 * k)))
+                _put_floats(builder, place, builder.shuffle_vector(v, v, index))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+def _word(k):
+    return ir.Constant(ir.IntType(64), k)
+
+
+@intrinsic
+def narrow(typingctx, v):
+    """The low halves of 64-bit integers."""
+    return Vector(types.int32)(v), lambda context, builder, sig, args: builder.trunc(
+        args[0], ir.VectorType(ir.IntType(32), LANES)
+    )
+
+
 @intrinsic
 def copy(typingctx, to, source, size):
     """Copy bytes."""
@@ -578,6 +744,25 @@ def fetch_add(typingctx, address, value):
         return builder.atomic_rmw("add", pointer, args[1], "monotonic")
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def shared(typingctx, name):
+    """The address of what Python has given this name, see `share`."""
+    if not isinstance(name, types.StringLiteral):
+        return None
+    symbol = name.literal_value
+
+    def codegen(context, builder, sig, args):
+        place = cgutils.add_global_variable(builder.module, ir.IntType(64), symbol)
+        return builder.ptrtoint(place, ir.IntType(64))
+
+    return types.int64(name), codegen
+
+
+def share(name: str, array: Any) -> None:
+    """Let compiled code find an array by name: an address would not be right in a later process."""
+    binding.add_symbol(name, array.ctypes.data)
 
 
 @intrinsic

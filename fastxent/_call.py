@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _backends, _check, _choices, _config, _threads
-from ._numpy import merge, widen
 from ._choices import BLOCK, LONG, TILE
+from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
 Array = np.ndarray[Any, Any]

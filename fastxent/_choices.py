@@ -47,7 +47,7 @@ def block(size: int) -> int:
 
 
 def rows_per_block(rows: int, num_classes: int, calls: int, contiguous: bool) -> int:
-    """Rows per block of each of some calls alike; are the classes contiguous?"""
+    """Rows per block of each of some calls alike, with contiguous classes or others."""
     step = max(1, block(rows * num_classes * calls) // num_classes, min(8, rows // 64))
     if step < rows and (step >= TILE or not contiguous):
         step = max(TILE, step - step % TILE)

@@ -12,7 +12,17 @@ from fastxent._spec import FAMILIES, REDUCTIONS, SPECS
 
 COMPILED = [w for w in words() if _backends.choose(w).front is not None]
 NAMES = [n for n, s in SPECS.items() if s.family in ("normalizer", "index", "dense")]
-SHAPES = ((10,), (1, 1), (32, 10), (7, 33), (3, 4, 100), (5, 2000), (65, 2016), (16000, 9), (80, 2000))
+SHAPES = (
+    (10,),
+    (1, 1),
+    (32, 10),
+    (7, 33),
+    (3, 4, 100),
+    (5, 2000),
+    (65, 2016),
+    (16000, 9),
+    (80, 2000),
+)
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled kernels here")
 

@@ -17,7 +17,8 @@ numbers of the gradient ``g (a exp(x - m) - c)``, and the label's own entry.
 
 Rows come in two shapes.  With contiguous classes one row is walked in blocks, lanes
 across the classes (``_rows.pxi``).  Otherwise, and for few classes, ``TILE`` rows are
-walked together, one row per lane (``_tiles.pxi``).  Explicit lanes vectorise without
+walked together, one row per lane (``_tiles.pxi``; plain ones of very few classes, where the
+processor has AVX-512, in ``_columns.pxi``).  Explicit lanes vectorise without
 reassociating anything, so the bits do not depend on the compiler's mood.
 """
 

@@ -1,10 +1,11 @@
 """Compile the CUDA kernels to machine code, without a GPU, and say what came out.
 
-    python build_tools/cuda_code.py [--json] [--only WORD]... [--arch sm_90]...
+    python build_tools/cuda_code.py [--json | --docs] [--only WORD]... [--arch sm_90]...
 
 Needs numba-cuda and, from wheels, libNVVM, NVRTC and ptxas (nvidia-nvvm, nvidia-cuda-nvrtc,
 nvidia-cuda-nvcc), of one version. libNVVM makes PTX for sm_75, the oldest architecture, and
-ptxas machine code for each. The table is that of ``docs/internals/cuda.md``.
+ptxas machine code for each. ``--docs`` writes the table into ``docs/internals/cuda.md``, which a
+test compares with what comes out.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def kernels():
     """Every kernel by name, with its signature and whether it computes in float32."""
     from numba import types as t
 
-    from fastxent._cuda import _entries, _rows, _small
+    from fastxent._cuda import _entries, _rows, _small, _vectors
 
     def signature(integers, reals=0, kind=t.float64):
         tuples = [t.UniTuple(t.int64, integers)]
@@ -78,6 +79,14 @@ def kernels():
     yield "slopes to pos_weight", _small.pos_weight_slopes, slopes, False
     yield "row sums", _small.row_sums, signature(_small.R_INTEGERS), False
     yield "pick", _small.pick, signature(_small.P_INTEGERS, 1), False
+    for name, made in _vectors.KERNELS.items():
+        single = name == "float32"
+        yield f"move, {name}", made.move, signature(_vectors.M_INTEGERS), single
+        yield f"dots, {name}", made.dots, signature(_vectors.D_INTEGERS), single
+        yield f"scatter, {name}", made.scatter, signature(_vectors.A_INTEGERS), single
+    yield "column sums", _vectors.column_sums, signature(_vectors.C_INTEGERS), False
+    yield "strike", _vectors.strike, signature(_vectors.S_INTEGERS), False
+    yield "live", _vectors.live, signature(_vectors.L_INTEGERS), False
 
 
 def compile_all(only=(), arches=ARCHES):
@@ -140,16 +149,30 @@ def table(records):
         yield f"| {name} | {numbers} | {own[0]['vector_loads']} | {own[0]['vector_stores']} |"
 
 
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "internals" / "cuda.md"
+
+
+def in_page():
+    """The page's table: what is before it, its lines, what is after it."""
+    lines = PAGE.read_text().splitlines()
+    mine = [k for k, line in enumerate(lines) if line.startswith("|")]
+    return lines[: mine[0]], lines[mine[0] : mine[-1] + 1], lines[mine[-1] + 1 :]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--arch", action="append", default=[])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--docs", action="store_true")
     options = parser.parse_args()
     if reason := missing():
         print(reason, file=sys.stderr)
         sys.exit(77)
     records = list(compile_all(options.only, options.arch or ARCHES))
+    if options.docs:
+        before, _, after = in_page()
+        PAGE.write_text("\n".join([*before, *table(records), *after, ""]))
     print(json.dumps(records) if options.json else "\n".join(table(records)))
 
 

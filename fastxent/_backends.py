@@ -91,14 +91,19 @@ _NO_EXTENSION = (
 )
 
 
-def gpu_calls(x: object) -> ModuleType | None:
+def gpu_calls(x: object, load: Callable[[], ModuleType] = _cuda.calls) -> ModuleType | None:
     """The path of a call for an array on a GPU; None for an array of the host's."""
     if not _check.is_on_gpu(x):
         return None
     usable, reason = probe("cuda")
     if not usable:
         raise RuntimeError(f"arrays on a GPU need the backend cuda, which cannot be used: {reason}")
-    return _cuda.calls()
+    return load()
+
+
+def gpu_compositions(x: object) -> ModuleType | None:
+    """The losses that multiply matrices, for an array on a GPU; None for one of the host's."""
+    return gpu_calls(x, _cuda.compositions)
 
 
 @cache

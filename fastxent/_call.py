@@ -714,6 +714,11 @@ def _pick(
     return float(values.sum())
 
 
+def composed(x: Any) -> Any:
+    """The losses that multiply matrices, for an array on a GPU; None for one of the host's."""
+    return None if type(x) is np.ndarray else _backends.gpu_compositions(x)
+
+
 # ---- index losses of rows whose logits come a tile at a time: `linear` ---------------------
 
 

@@ -415,7 +415,7 @@ def counts(a: Any) -> Array:
 
 def class_ids(name: str, ids: Any, num_classes: int) -> Array:
     """Classes in range, as int64."""
-    ids = np.asarray(ids)
+    ids = _asarray(name, ids)
     if ids.size == 0 and ids.dtype == _FLOAT64:  # an empty list has no dtype of its own
         ids = ids.astype(np.int64)
     if ids.dtype.kind not in "iu":
@@ -496,7 +496,7 @@ def per_class(name: str, b: Any, num_classes: int) -> tuple[Array | None, Any, A
 
 def labels_of_rows(y: Any, rows: int) -> Array:
     """One or several classes per row, as (rows, classes)."""
-    y = np.asarray(y)
+    y = _asarray("labels", y)
     if y.size == 0 and y.dtype == _FLOAT64:  # an empty list has no dtype of its own
         y = y.astype(np.intp)
     if y.dtype.kind not in "iu":

@@ -123,7 +123,8 @@ def linear_cross_entropy(
         "inputs must have shape (..., D) ...", another shape, a reduction or a number that is
         not allowed. Nothing has been written then.
     TypeError
-        A dtype that is not allowed, a sparse format other than CSR.
+        A dtype that is not allowed, a sparse format other than CSR, arrays on a GPU of a
+        library that does not multiply matrices.
 
     See Also
     --------
@@ -136,6 +137,7 @@ def linear_cross_entropy(
     counting as float32. The logits are made a tile at a time by NumPy's matrix product, on
     the threads of its BLAS; so a loss may differ by the rounding of a product when other rows
     are beside its own, but not with the number of threads that `config` sets.
+    Arrays on a GPU are multiplied by their own library (CuPy, PyTorch), in larger tiles.
     Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB; a copy of
     inputs of more than two axes that are not contiguous.
     Error budget: that of the loss, and of the product 6e-8 (float64: 1.1e-16) x ``D`` x the
@@ -243,7 +245,8 @@ def linear_cross_entropy_with_grad(
         not allowed, an output that is
         read-only or overlaps an input. Nothing has been written then.
     TypeError
-        A dtype that is not allowed, a sparse format other than CSR.
+        A dtype that is not allowed, a sparse format other than CSR, arrays on a GPU of a
+        library that does not multiply matrices.
 
     See Also
     --------
@@ -257,6 +260,7 @@ def linear_cross_entropy_with_grad(
     are beside its own, but not with the number of threads that `config` sets.
     Where all logits of at least a few hundred rows do not fit into the extra memory, most
     logits are made twice: four products instead of three.
+    Arrays on a GPU are multiplied by their own library (CuPy, PyTorch), in larger tiles.
     Extra memory: 5 % of the logits' size, but at least 16 MB and at most 64 MB; if inputs or
     weight have another dtype than the one that is computed in, three arrays like inputs more.
     Error budget: that of the loss, and of the product 6e-8 (float64: 1.1e-16) x ``D`` x the
@@ -302,6 +306,12 @@ def _linear(
     upstream: Any = None,
     grad_out: Any = None,
 ) -> Any:
+    if gpu := _call.composed(inputs):
+        return gpu.linear(
+            _call._flat, LinearGradients, inputs, weight, labels, bias, sample_weight,
+            class_weight, ignore_index, label_smoothing, z_loss, reduction, with_grad, upstream,
+            grad_out,
+        )  # fmt: skip
     inputs, weight, bias, dtype = _check.linear(inputs, weight, bias)
     x, sparse = inputs, _check.is_sparse(inputs)
     shape, num_classes = x.shape[:-1], weight.shape[0]

@@ -139,7 +139,7 @@ def nce_loss(
     ValueError
         "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
     TypeError
-        A dtype that is not allowed.
+        A dtype that is not allowed, arrays on a GPU of a library that does not multiply matrices.
 
     See Also
     --------
@@ -150,6 +150,8 @@ def nce_loss(
     -----
     Expected counts that are all alike only shift the biases. Each entry is within the error
     budget of `sigmoid_cross_entropy` for its logit, which has the rounding of a product.
+    Arrays on a GPU are multiplied by their own library (CuPy, PyTorch). ``labels``,
+    ``sample_weight`` and ``upstream`` are copied to the host, where classes are drawn.
 
     References
     ----------
@@ -252,7 +254,7 @@ def nce_loss_with_grad(
     ValueError
         "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
     TypeError
-        A dtype that is not allowed.
+        A dtype that is not allowed, arrays on a GPU of a library that does not multiply matrices.
 
     See Also
     --------
@@ -358,7 +360,7 @@ def sampled_softmax_loss(
     ValueError
         "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
     TypeError
-        A dtype that is not allowed.
+        A dtype that is not allowed, arrays on a GPU of a library that does not multiply matrices.
 
     See Also
     --------
@@ -369,6 +371,8 @@ def sampled_softmax_loss(
     -----
     Expected counts that are all alike change nothing. Each row is within the error budget of
     `softmax_cross_entropy` for its logits, which have the rounding of a product.
+    Arrays on a GPU are multiplied by their own library (CuPy, PyTorch). ``labels``,
+    ``sample_weight`` and ``upstream`` are copied to the host, where classes are drawn.
 
     References
     ----------
@@ -466,7 +470,7 @@ def sampled_softmax_loss_with_grad(
     ValueError
         "num_sampled must ...", "sampled ... must ...", a shape that does not fit.
     TypeError
-        A dtype that is not allowed.
+        A dtype that is not allowed, arrays on a GPU of a library that does not multiply matrices.
 
     See Also
     --------
@@ -530,6 +534,7 @@ def scatter_add(target: Any, ids: Any, values: Any) -> None:
     -----
     ``target[ids] += values`` would keep one of the rows of an id. Rows of one id are added up
     first, in the order in which they come, in float64 for an array of float64 and else in float32.
+    Arrays on a GPU: ``ids`` are copied to the host, which sorts them.
 
     Examples
     --------
@@ -541,6 +546,9 @@ def scatter_add(target: Any, ids: Any, values: Any) -> None:
     [[2.0, 2.0], [0.0, 0.0], [4.0, 4.0]]
     """
     parts = target if isinstance(target, list | tuple) else [target]
+    if parts and (gpu := _call.composed(parts[0])):
+        gpu.scatter_add(parts, ids, values)
+        return
     shape = _check.targets(parts)
     starts = _starts(parts)
     at = _check.class_ids("ids", ids, starts[-1])
@@ -605,6 +613,12 @@ def _loss(
     with_grad: bool = False,
     upstream: Any = None,
 ) -> Any:
+    if gpu := _call.composed(inputs):
+        return gpu.sampled(
+            accidental_hits, SAMPLERS, SampledGradients, softmax, inputs, weight, labels, bias,
+            num_sampled, sampler, sampled, remove_accidental_hits, rng, sample_weight, reduction,
+            with_grad, upstream,
+        )  # fmt: skip
     x, x_type, x_grad_type = _check.vectors("inputs", inputs)
     parts, w_type, w_grad_type = _check.partitions(weight, x.shape[1])
     num_classes = _starts(parts)[-1]

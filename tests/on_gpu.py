@@ -30,9 +30,35 @@ class Simulated:
     def __array_namespace__(self):
         return Namespace
 
+    def __matmul__(self, other):
+        assert self.a.dtype == other.a.dtype
+        assert self.a.ndim == other.a.ndim == 2
+        with np.errstate(all="ignore"):
+            return Simulated(self.a @ other.a)
+
+    def __getitem__(self, index):
+        return Simulated(self.a[index])
+
+    def reshape(self, shape):
+        return Simulated(self.a.reshape(shape))
+
+    @property
+    def T(self):
+        return Simulated(self.a.T)
+
+
+class Bare:
+    """An array of a library that does not multiply matrices."""
+
+    def __init__(self, a):
+        self.a = a
+
+    __cuda_array_interface__ = Simulated.__cuda_array_interface__
+
 
 class Namespace:
     float16, float32, float64, bfloat16 = np.float16, np.float32, np.float64, ml_dtypes.bfloat16
+    int64 = np.int64
 
     @staticmethod
     def empty(shape, dtype, device):
@@ -93,8 +119,11 @@ def give(library, a):
 
 def take(a):
     """The NumPy array of one of a library's; tuples element by element."""
+    if a is None:
+        return None
     if isinstance(a, tuple):
-        return tuple(map(take, a))
+        taken = map(take, a)
+        return a._make(taken) if hasattr(a, "_make") else tuple(taken)
     if isinstance(a, Simulated):
         return a.a
     if type(a).__module__.startswith("torch"):

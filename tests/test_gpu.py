@@ -148,6 +148,34 @@ def test_any_alignment(library):
             cases.assert_grad(on_gpu.take(grad), name, dtype, exact, labels=y, plain=True)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_any_alignment_with_every_option(library, dtype):
+    """Logits, label masses and gradients that lie alike, and that do not."""
+    if library not in ("simulated", "torch", "cupy"):
+        pytest.skip("no views by slices")
+    name, c = "softmax_cross_entropy", 21
+    wide, _ = cases.rows(dtype, 2, 25, name)
+    masses = data.dense_labels(wide[:, :25]).astype(dtype)
+    w, f = data.class_weights(c), cases.with_grad(name)
+    for starts in ((0, 0, 0, 0), (1, 1, 1, 1), (3, 2, 3, 1), (2, 2, 1, 2)):
+        x, q = (a[:, s : s + c] for a, s in zip((wide, masses), starts))
+        options = {"class_weight": w, "label_smoothing": 0.1, "where": data.mask(x, q)}
+        exact = cases.exact(name, x.copy(), q.copy(), **options)
+        gx, gq, out, labels_out = (
+            on_gpu.give(library, a)[:, s : s + c]
+            for a, s in zip((wide, masses, np.zeros_like(wide), np.zeros_like(wide)), starts)
+        )
+        given = {k: on_gpu.give(library, v) for k, v in options.items()}
+        value, grad = f(gx, gq, grad_out=out, labels_grad_out=labels_out, **given)
+        assert grad is out
+        cases.assert_loss(on_gpu.take(value), name, dtype, exact)
+        cases.assert_grad(on_gpu.take(grad), name, dtype, exact)
+        host = np.zeros((2, c), dtype)
+        f(x, q, labels_grad_out=host, **options)
+        close = {"float16": 1e-3, "float32": 2e-6, "float64": 1e-14}[dtype]
+        np.testing.assert_allclose(on_gpu.take(labels_out), host, rtol=close)
+
+
 def test_results_are_of_the_same_kind_and_outputs_are_used(library, loss):
     x, y = rows(library, "float32", 8, 10, loss)
     gx, gy = on_gpu.give(library, x), on_gpu.give(library, y)

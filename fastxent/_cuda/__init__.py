@@ -67,6 +67,12 @@ def calls() -> ModuleType:
     return import_module(f"{__name__}._device")
 
 
+def compositions() -> ModuleType:
+    """The losses that multiply matrices, for arrays of a GPU; imports Numba."""
+    _start()
+    return import_module(f"{__name__}._compose")
+
+
 @cache
 def _start() -> None:
     """Raise unless Numba can use the GPU."""

@@ -8,16 +8,18 @@ kernels. PyTorch and CuPy are never imported here: whoever hands in their arrays
 import importlib
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
+from .. import _check
 from .._check import is_on_gpu
 from . import _launch, _simulated
-from ._jobs import Address
 from ._language import SIMULATED
+from ._launch import Address
 
 Array = np.ndarray[Any, Any]
 
@@ -25,13 +27,28 @@ _local = threading.local()
 
 
 class _Interface:
-    """A few bytes of a device, for Numba to copy."""
+    """Some elements of a device, for Numba to copy."""
 
-    def __init__(self, pointer: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, pointer: int, dtype: np.dtype[Any], count: int = 1) -> None:
         self.__cuda_array_interface__ = {
-            "data": (pointer, False), "shape": (1,), "typestr": dtype.str, "strides": None,
+            "data": (pointer, False), "shape": (count,), "typestr": dtype.str, "strides": None,
             "version": 3, "stream": None,
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """An array as NumPy sees it, and as its library multiplies it."""
+
+    view: Array
+    made: Any
+
+    def __getitem__(self, index: Any) -> "Matrix":
+        return Matrix(self.view[index], self.made[index])
+
+    @property
+    def T(self) -> "Matrix":
+        return Matrix(self.view.T, self.made.T)
 
 
 def _describe(name: str, x: Any) -> tuple[Array, Any]:
@@ -44,7 +61,7 @@ def _describe(name: str, x: Any) -> tuple[Array, Any]:
         if x.dtype == torch.bfloat16:
             x, raw = x.view(torch.int16), True
     if not hasattr(x, "__cuda_array_interface__"):
-        x = _from_dlpack(name, x)
+        return _describe(name, _from_dlpack(name, x))
     found = x.__cuda_array_interface__
     pointer, read_only = found["data"]
     try:
@@ -97,7 +114,7 @@ class Library:
 
     def __init__(self, name: str, x: Any) -> None:
         self._name, self._first = name, x
-        self._root = type(x).__module__.partition(".")[0]
+        self._root = self._root_of(x)
         self._device = self._device_of(x)
         self._alive: list[Any] = []
         self._stack = ExitStack()
@@ -145,15 +162,56 @@ class Library:
         """An argument that may also be a single number of the host's."""
         if a is None or is_on_gpu(a) or np.ndim(a) > 0:
             return self.array(name, a)
-        value = np.asarray(a)
-        value = value if value.dtype.kind in "biu" else value.astype(np.float64)
-        if SIMULATED:
-            self._alive.append(value)
-            return self._known(value)
-        device = cuda.to_device(value.reshape(1))
-        self._alive.append(device)
-        place = Address(device.device_ctypes_pointer.value, (), value.dtype.str)
-        return np.asarray(place)
+        return self.give(_check.real(name, a).astype(np.float64))
+
+    def must_multiply(self) -> None:
+        """Raise unless the library of the first array multiplies matrices that it makes."""
+        a = self._first
+        makes = self._root in ("torch", "cupy") or hasattr(a, "__array_namespace__")
+        if not (makes and hasattr(type(a), "__matmul__")):
+            raise TypeError(
+                f"{self._name} must be an array of a library that makes and multiplies matrices on "
+                "the GPU: CuPy, PyTorch, or another that follows the array API; got "
+                f"{type(a).__name__}"
+            )
+
+    def matrix(self, name: str, a: Any) -> Matrix:
+        """An argument that must be on the GPU, for products."""
+        view = self.array(name, a)
+        return Matrix(view, a.detach() if self._root_of(a) == "torch" else a)
+
+    def multiplies(self, a: Any) -> bool:
+        """Tell whether an array can be multiplied by those that are made here."""
+        return self._root_of(a) == self._root
+
+    @staticmethod
+    def _root_of(a: Any) -> str:
+        return type(a).__module__.partition(".")[0]
+
+    def product(self, a: Matrix, b: Matrix) -> Matrix:
+        """The product of two matrices of one dtype, by their library."""
+        dtype = a.view.dtype
+        if not (a.view.shape[1] and a.view.shape[0] and b.view.shape[1]):
+            made = Matrix(*self.make((a.view.shape[0], b.view.shape[1]), dtype))
+            _launch.move(self.on, made.view, None)
+            return made
+        with self._as_they_are():
+            result = a.made @ b.made
+        view = self._known(_describe("the product", result)[0])
+        assert view.dtype == dtype, (view.dtype, dtype)
+        return Matrix(view, result)
+
+    def _as_they_are(self) -> Any:
+        """A context in which a library multiplies in the dtype of the arrays."""
+        if self._root != "torch":
+            return nullcontext()
+        return sys.modules["torch"].autocast("cuda", enabled=False)
+
+    def line(self, name: str, a: Any, seen: Array) -> Array:
+        """An argument along one axis; its library copies it where it must."""
+        if seen.flags.c_contiguous:
+            return seen.reshape(-1)
+        return self.matrix(name, self.matrix(name, a).made.reshape((seen.size,))).view
 
     def _known(self, a: Array) -> Array:
         if SIMULATED and a.size:
@@ -180,19 +238,21 @@ class Library:
             stream = cuda.per_thread_default_stream() if pointer == 2 else (
                 cuda.external_stream(pointer)
             )  # fmt: skip
-        return _launch.Stream(stream, self.scratch)
+        self.on = _launch.Stream(stream, self.make)
+        return self.on
 
-    def make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Any]:
+    def make(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Any]:
         """A new array of the caller's kind: as NumPy sees it, and itself."""
+        dtype = np.dtype(dtype)
         if self._root == "torch":
             torch = sys.modules["torch"]
-            name = "bfloat16" if dtype.kind == "V" else np.dtype(dtype).name
+            name = "bfloat16" if dtype.kind == "V" else dtype.name
             made = torch.empty(shape, dtype=getattr(torch, name), device=self._first.device)
         elif self._root == "cupy":
             made = sys.modules["cupy"].empty(shape, dtype)
         elif hasattr(self._first, "__array_namespace__"):
             library = self._first.__array_namespace__()
-            name = "bfloat16" if dtype.kind == "V" else np.dtype(dtype).name
+            name = "bfloat16" if dtype.kind == "V" else dtype.name
             made = library.empty(shape, dtype=getattr(library, name), device=self._first.device)
         else:
             made = cuda.device_array(shape, dtype)
@@ -200,16 +260,37 @@ class Library:
 
     def scratch(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Any]:
         """Memory for as long as the launches of this call take."""
-        view, made = self.make(shape, np.dtype(dtype))
+        view, made = self.make(shape, dtype)
         self._alive.append(made)
         return view, made
 
-    def read(self, pointer: int, dtype: Any) -> Any:
-        """One element, for a sentence about it."""
-        dtype = np.dtype(dtype)
+    def give(self, a: Array) -> Array:
+        """A copy of a host's array, in the order of the stream."""
+        view, made = self.scratch(a.shape, a.dtype)
+        self.put(view, a)
+        return view
+
+    def put(self, view: Array, a: Array) -> None:
+        """Copy a host's array to contiguous memory, in the order of the stream."""
         if SIMULATED:
-            return np.asarray(Address(pointer, (1,), dtype.str))[0]
-        return cuda.as_cuda_array(_Interface(pointer, dtype)).copy_to_host()[0]
+            view[...] = a
+        elif a.size:
+            a = np.ascontiguousarray(a).reshape(-1)
+            self._alive.append(a)
+            place = _Interface(_launch.address(view), a.dtype, a.size)
+            cuda.as_cuda_array(place, sync=False).copy_to_device(a, stream=self.on.stream)
+
+    def fetch(self, a: Array) -> Array:
+        """A copy of an array on the host; waits for it."""
+        if SIMULATED or not a.size:
+            return a.copy()
+        first, end = np.lib.array_utils.byte_bounds(a)
+        place = _Interface(first, np.dtype(np.uint8), end - first)
+        stream = self.on.stream
+        host = cuda.as_cuda_array(place, sync=False).copy_to_host(stream=stream)
+        if stream:
+            stream.synchronize()
+        return np.ndarray(a.shape, a.dtype, host, _launch.address(a) - first, a.strides)
 
     def found(self, blocks: int) -> tuple[Array, Any]:
         """Room for what a pass over labels finds, and how to read it; the thread's own."""

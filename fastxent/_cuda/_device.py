@@ -89,11 +89,16 @@ def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
     return means.get(reduction, 1.0)
 
 
+def _pattern(ignore: int | None) -> int | None:
+    """Kernels compare labels as signed 64-bit patterns."""
+    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+
+
 def _count(
     plan: _Plan, folds: list[Any], y: Any, ignore: int | None, w: Any, num_classes: int
 ) -> tuple[float, int]:
     """Check the labels of all folds (or sum sample weights alone); waits for the answer."""
-    pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+    pattern = _pattern(ignore)
     weight, count = 0.0, 0
     for u, labels in folds:
         shape = (labels if labels is not None else u).shape
@@ -103,13 +108,10 @@ def _count(
         more, number, bad = read_labels(read(plan.stream.stream), size)
         if bad is not None:
             inner = shape[1] if len(shape) == 2 else 1
-            where = (bad // inner, bad % inner)[: len(shape)]
-            pointer = _launch.address(labels) + sum(
-                k * s for k, s in zip(where, labels.strides, strict=True)
-            )
-            value = plan.library.read(pointer, labels.dtype)
-            place = _index_of(y, pointer - _launch.address(y))
-            raise _check.label_out_of_range(int(value), place, ignore, num_classes)
+            one = labels[(*(bad // inner, bad % inner)[: len(shape)], ...)]  # a view: not read
+            place = _index_of(y, _launch.address(one) - _launch.address(y))
+            value = int(plan.library.fetch(one))
+            raise _check.label_out_of_range(value, place, ignore, num_classes)
         weight, count = weight + more, count + number
     return weight, count
 
@@ -230,7 +232,7 @@ def _rows_loss(
     if with_grad:
         grad, made_grad = plan.made(*grads, x.shape, plan.array_type)
     losses = result if none else plan.library.scratch(shape, plan.value_type)[0]
-    pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+    pattern = _pattern(ignore)
     if x.size:
         parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
         for part in parts:
@@ -324,7 +326,7 @@ def picked(
         if with_grad:
             grad, grads = plan.made(grad_out, grad, x.shape, plan.array_type)
         losses = result if none else library.scratch(shape, plan.value_type)[0]
-        pattern = ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+        pattern = _pattern(ignore)
         for part in fold(axis, [x, grad], [u, g, y, losses]) if x.size else []:
             fx, fgrad = part.classed
             fu, fg, fy, flosses = part.plain

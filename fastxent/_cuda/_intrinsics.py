@@ -36,19 +36,29 @@ def get(typingctx, address, like):
     return dtype(types.int64, like), codegen
 
 
-@intrinsic
-def get4(typingctx, address, like):
-    """Four elements in a row, in one access (two of 16 bytes for doubles)."""
+def _several(address, like, count):
     dtype = types.unliteral(like)
 
     def codegen(context, builder, sig, args):
-        kind = ir.VectorType(_scalar(dtype), 4)
+        kind = ir.VectorType(_scalar(dtype), count)
         vector = builder.load(_pointer(builder, args[0], kind))
-        vector.align = min(16, dtype.bitwidth // 2)
-        parts = [builder.extract_element(vector, ir.Constant(_I32, k)) for k in range(4)]
+        vector.align = min(16, count * dtype.bitwidth // 8)
+        parts = [builder.extract_element(vector, ir.Constant(_I32, k)) for k in range(count)]
         return context.make_tuple(builder, sig.return_type, parts)
 
-    return types.UniTuple(dtype, 4)(types.int64, like), codegen
+    return types.UniTuple(dtype, count)(types.int64, like), codegen
+
+
+@intrinsic
+def get2(typingctx, address, like):
+    """Two elements in a row, in one access."""
+    return _several(address, like, 2)
+
+
+@intrinsic
+def get4(typingctx, address, like):
+    """Four elements in a row, in one access (two of 16 bytes for doubles)."""
+    return _several(address, like, 4)
 
 
 @intrinsic
@@ -82,6 +92,17 @@ def put4(typingctx, address, a, b, c, d):
         return context.get_dummy_value()
 
     return types.void(types.int64, dtype, dtype, dtype, dtype), codegen
+
+
+@intrinsic
+def put2(typingctx, address, a, b):
+    """Write two doubles in a row, in one access; they are not read again soon."""
+
+    def codegen(context, builder, sig, args):
+        _asm(builder, ir.VoidType(), "st.global.cs.v2.f64 [$0], {$1, $2};", "l,d,d", args, True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float64, types.float64), codegen
 
 
 @intrinsic

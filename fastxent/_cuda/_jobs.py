@@ -13,6 +13,7 @@ from numba import cuda
 from .._spec import FINISH
 from . import _launch, _simulated
 from ._language import SIMULATED
+from ._launch import Address
 
 Array = np.ndarray[Any, Any]
 Job = Callable[..., None]
@@ -21,16 +22,6 @@ _BIAS = {np.dtype(np.float32): 2.0**64, np.dtype(np.float64): 2.0**256}
 
 # One launch at a time: the simulator allows no other, and copies would only wait in line.
 _lock = threading.Lock()
-
-
-class Address:
-    """Memory of a device as NumPy sees arrays: nothing here ever reads it."""
-
-    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: Any = None):
-        self.__array_interface__ = {
-            "data": (pointer, False), "shape": shape, "typestr": dtype, "strides": strides,
-            "version": 3,
-        }  # fmt: skip
 
 
 class _Copies:

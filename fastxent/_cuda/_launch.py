@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._spec import ALL, FINISH, SCAN
-from . import _entries, _language, _rows, _small
+from . import _entries, _language, _rows, _small, _vectors
 from ._language import SIMULATED, WARP
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +40,16 @@ ENTRY_OPS = {
 
 
 _configuring = threading.Lock()
+
+
+class Address:
+    """Memory of a device as NumPy sees arrays: nothing here ever reads it."""
+
+    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: Any = None):
+        self.__array_interface__ = {
+            "data": (pointer, False), "shape": shape, "typestr": dtype, "strides": strides,
+            "version": 3,
+        }  # fmt: skip
 
 
 class Stream(NamedTuple):
@@ -139,8 +149,12 @@ def rows(
     phase: int = ALL,
     begin: int = 0,
     end: int | None = None,
+    at: Array | None = None,
 ) -> None:
-    """Run the kernels for rows. ``stats`` are (rows, 8) in the kernel's precision."""
+    """Run the kernels for rows. ``stats`` are (rows, 8) in the kernel's precision.
+
+    ``at`` has room for the logits of the labels, where ``x`` is a `tile`.
+    """
     single = x.dtype.itemsize < 8
     num_classes = x.shape[1]
     end = num_classes if end is None else end
@@ -169,6 +183,7 @@ def rows(
     if op == "index":
         labels.insert(2, 0)
     integers[_rows.Y : _rows.Y_KIND + 1] = labels
+    integers[_rows.AT] = address(at)
     reals = _reals(
         [*_pair(1.0 - e, single), e, t, *_pair(scale, single), (1.0 - e) * labels_scale], single
     )
@@ -197,16 +212,29 @@ def rows(
     pieces = -(-(end - begin) // PIECE)
     parts, keep = stream.empty((pieces * count, 8), np.float32 if single else np.float64)
     launch(SCAN, begin, end, PIECE, None, None, None, parts)
-    integers[_rows.PIECES] = pieces
-    integers[_rows.STATS] = address(parts)
-    stream.run(kernels.merge, -(-count // 128), min(128, _rows.BLOCK),
-               tuple(map(int, integers)))  # fmt: skip
+    merge(stream, kernel_kind(x.dtype), parts, count)
     if loss is not None or (grad is None and labels_grad is None):
         launch(FINISH, begin, end, 0, loss, None, None, parts)
     if grad is not None or labels_grad is not None:
         launch(FINISH, begin, end, PIECE, None, grad, labels_grad, parts)
     del keep
     assert stats is None
+
+
+def merge(stream: Stream, kind: str, parts: Array, count: int) -> None:
+    """Merge the statistics of the pieces of rows, (pieces x rows, 8); over the first ones'."""
+    integers = [0] * _rows.INTEGERS
+    integers[_rows.ROWS] = count
+    integers[_rows.PIECES] = len(parts) // max(1, count)
+    integers[_rows.STATS] = address(parts)
+    blocks, threads = -(-count // 128), min(128, _rows.BLOCK)
+    stream.run(_rows.KERNELS[kind].merge, blocks, threads, tuple(integers))
+
+
+def tile(z: Array, begin: int, num_classes: int) -> Array:
+    """Logits of some classes as part of rows that are not there as a whole."""
+    start = address(z) - begin * z.strides[1]
+    return np.asarray(Address(start, (len(z), num_classes), z.dtype.str, z.strides))
 
 
 def entries(
@@ -363,3 +391,93 @@ def close(
     """The sum of the sums of blocks by the denominator, into ``out``."""
     integers = [0, len(parts), kind_of(out.dtype), address(parts), address(out), pairs]
     stream.run(_small.close, 1, 1, tuple(map(int, integers)), (denominator, float(nothing)))
+
+
+#: Rows that a thread sums up.
+_SUMMED = 256 if not SIMULATED else 4
+
+
+def _lanes(columns: int) -> int:
+    """Lanes of a row: a power of two."""
+    team = 1
+    while team < _small.BLOCK and team < columns:
+        team *= 2
+    return team
+
+
+def _vectors_of(*arrays: Array | None) -> Any:
+    """The kernels that keep the precision of arrays."""
+    wide = any(a is not None and a.dtype == np.float64 for a in arrays)
+    return _vectors.KERNELS["float64" if wide else "float32"]
+
+
+def move(
+    stream: Stream, out: Array, x: Array | None, *, by: Array | None = None,
+    ids: Array | None = None, add: bool = False,
+) -> None:  # fmt: skip
+    """Rows of ``x`` (0 without it), those with contiguous ``ids``, times ``by``, to ``out``."""
+    if not out.size:
+        return
+    rows, columns = out.shape
+    team = _lanes(columns)
+    integers = [
+        *_place(out, 2, True), *_place(x, 2, True), *_place(by, 1, True), address(ids), rows,
+        columns, add, team,
+    ]  # fmt: skip
+    kernel = _vectors_of(out).move
+    blocks = -(-rows * team // _small.BLOCK)
+    stream.run(kernel, blocks, _small.BLOCK, tuple(map(int, integers)))
+
+
+def dots(stream: Stream, out: Array, x: Array, v: Array) -> None:
+    """The products of the rows of two arrays, all of one dtype."""
+    integers = [*_place(out, 1), *_place(x, 2), *_place(v, 2), *x.shape]
+    blocks = -(-len(x) * WARP // _small.BLOCK)
+    stream.run(_vectors_of(x).dots, blocks, _small.BLOCK, tuple(map(int, integers)))
+
+
+def column_sums(stream: Stream, out: Array, x: Array, add: bool) -> None:
+    """The sums of columns, made in double precision, into or onto ``out``."""
+    keep = []
+    while True:
+        pieces = max(1, -(-len(x) // _SUMMED))
+        parts, made = stream.empty((pieces, x.shape[1]), np.float64)
+        keep.append(made)
+        integers = [*_place(x, 2, True), *x.shape, _SUMMED, address(parts)]
+        blocks = -(-parts.size // _small.BLOCK)
+        stream.run(_vectors.column_sums, blocks, _small.BLOCK, tuple(map(int, integers)))
+        x = parts
+        if pieces == 1:
+            break
+    move(stream, out[None], parts, add=add)
+    del keep
+
+
+def strike(stream: Stream, x: Array, at: Array) -> None:
+    """Let entries of ``x``, by contiguous pairs of row and column, be minus infinity."""
+    integers = [*_place(x, 2, True), address(at), len(at)]
+    stream.run(_vectors.strike, -(-len(at) // _small.BLOCK), _small.BLOCK, tuple(integers))
+
+
+def scatter(stream: Stream, out: Array, x: Array, at: Array, first: Array, order: Array) -> None:
+    """Add to each row ``at`` of ``out`` the rows of ``x`` from its ``first`` in ``order`` on."""
+    team = _lanes(x.shape[1])
+    integers = [
+        *_place(out, 2, True), *_place(x, 2, True), address(at), address(first), address(order),
+        len(at), x.shape[1], team,
+    ]  # fmt: skip
+    blocks = -(-len(at) * team // _small.BLOCK)
+    stream.run(_vectors_of(out).scatter, blocks, _small.BLOCK, tuple(map(int, integers)))
+
+
+def live(
+    stream: Stream, out: Array, y: Array, u: Array | None, g: Array | None, w: Array | None,
+    ignore: int | None,
+) -> None:  # fmt: skip
+    """1 into float32 ``out`` for each row that counts and has an upstream gradient, else 0."""
+    integers = [
+        *_place(y, 1, True), *_place(u, 1, True), *_place(g, 1, True), *_place(w, 1, True), len(y),
+        ignore is not None, ignore or 0, address(out),
+    ]  # fmt: skip
+    blocks = -(-len(y) // _small.BLOCK)
+    stream.run(_vectors.live, blocks, _small.BLOCK, tuple(map(int, integers)))

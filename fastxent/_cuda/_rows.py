@@ -19,14 +19,19 @@ from numba import cuda, float32, float64, int64
 
 from .._spec import FINISH, SCAN
 from ._language import (
+    BFLOAT,
+    DOUBLE,
     F32,
     F64,
+    HALF,
+    SINGLE,
     U8,
     U16,
     WARP,
     fma,
     function,
     get,
+    get2,
     get4,
     integer,
     kernel,
@@ -34,6 +39,7 @@ from ._language import (
     narrow_bfloat,
     narrow_half,
     put,
+    put2,
     put4,
     quiet,
     warp_sync,
@@ -45,7 +51,9 @@ from ._math import DOUBLES, SINGLES
 
 LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
 
-#: The integers of a call. An array has an address (0: absent) and strides in bytes.
+#: The integers of a call. An array has an address (0: absent) and strides in bytes. ``AT`` has
+#: the logits of the labels, where only a tile of the classes is at hand: a scan leaves there
+#: what it meets.
 (
     OP, PHASE, TEAM, ROWS, INNER, CLASSES, BEGIN, END, PIECE, PIECES, HAS_IGNORE, IGNORE, WIDE,
     X, X_OUTER, X_CLASS, X_INNER,
@@ -57,9 +65,9 @@ LOGSUMEXP, SOFTMAX, LOG_SOFTMAX, INDEX, DENSE = range(5)
     LOSS, LOSS_OUTER, LOSS_INNER,
     W, W_CLASS, W_KIND,
     LABELS, LABELS_OUTER, LABELS_CLASS, LABELS_INNER,
-    STATS,
-) = range(49)  # fmt: skip
-INTEGERS = 49
+    STATS, AT,
+) = range(50)  # fmt: skip
+INTEGERS = 50
 
 #: Its reals: 1 - e and e, 2 t and t, the scale, and that of the gradient to the labels.
 KEEP, KEEP_LOW, SMOOTH, Z, SCALE, SCALE_LOW, LABELS_SCALE = range(7)
@@ -82,6 +90,7 @@ def _make(kind):
     width = 8 if kind == "float64" else 4 if kind == "float32" else 2
     group = min(16, 4 * width)  # bytes that four elements' access is aligned to
     wide = 8 if kind == "float64" else 4
+    own = {"float64": DOUBLE, "float32": SINGLE, "float16": HALF, "bfloat16": BFLOAT}[kind]
     unit = real(2.0**math.bias)
     unbias = real(2.0**-math.bias)
     infinity, nan = real(np.inf), real(np.nan)
@@ -140,6 +149,27 @@ def _make(kind):
         def load4(p):
             a, b, c, d = get4(p, U16)
             return widen(a), widen(b), widen(c), widen(d)
+
+    # A lane of the general kernel takes so many classes at once: of doubles half as many, for
+    # four of them with all that belongs to them do not fit into its registers.
+    if kind == "float64":
+        some = 2
+
+        @function
+        def load_some(p):
+            a, b = get2(p, F64)
+            return a, b, zero, zero
+
+        @function
+        def put_some(p, a, b, c, d):
+            put2(p, a, b)
+
+    else:
+        some, load_some = 4, load4
+
+        @function
+        def put_some(p, a, b, c, d):
+            put4(p, narrow(a), narrow(b), narrow(c), narrow(d))
 
     @function
     def merge3(m, s, n, m2, s2, n2):
@@ -270,14 +300,16 @@ def _make(kind):
         return m, s, n
 
     @function
-    def coefficient(t, f, o, i, k, share, allowed):
+    def label_at(t, o, i, k):
+        """The mass that a label distribution has in a class."""
+        return element(t[Y] + o * t[Y_OUTER] + k * t[Y_CLASS] + i * t[Y_INNER], t[Y_KIND])
+
+    @function
+    def coefficient(t, f, k, q, share, allowed):
         """The class's coefficient in the loss: for index labels of its smoothing part."""
         c = one
         if t[OP] == DENSE:
-            c = zero
-            if f[KEEP] != zero:
-                place = t[Y] + o * t[Y_OUTER] + k * t[Y_CLASS] + i * t[Y_INNER]
-                c = f[KEEP] * element(place, t[Y_KIND])
+            c = zero if f[KEEP] == zero else f[KEEP] * q
             if allowed:
                 c = c + share
         elif not allowed:
@@ -313,29 +345,80 @@ def _make(kind):
         return v
 
     @function
+    def groups_of(t, p, stride, begin, end):
+        """Where groups of classes begin that can be loaded at once, and their number."""
+        first = begin
+        if stride == width:
+            first -= ((p + begin * stride) & (group - 1)) // width
+        return first, (max(end - first, np.int64(0)) + some - 1) // some
+
+    @function
+    def pick(j, a, b, c, d):
+        """One of four."""
+        return (a if j == 0 else b) if j < 2 else (c if j == 2 else d)
+
+    @function
+    def with_one(j, v, a, b, c, d):
+        """Four, of which one is another."""
+        return v if j == 0 else a, v if j == 1 else b, v if j == 2 else c, v if j == 3 else d
+
+    @function
+    def load_group(p, stride, k, begin, end, whole):
+        """Four classes of a row, those that there are."""
+        if whole:
+            return load_some(p + k * stride)
+        a, b, c, d = zero, zero, zero, zero
+        for j in range(some):
+            if k + j >= begin and k + j < end:
+                a, b, c, d = with_one(j, load(p + (k + j) * stride), a, b, c, d)
+        return a, b, c, d
+
+    @function
+    def load_labels(t, f, o, i, k, begin, end, whole, smooth):
+        """Their label masses, if these count."""
+        a, b, c, d = zero, zero, zero, zero
+        if t[OP] != DENSE or f[KEEP] == zero or not smooth:
+            return a, b, c, d
+        q = t[Y] + o * t[Y_OUTER] + k * t[Y_CLASS] + i * t[Y_INNER]
+        if whole and t[Y_KIND] == own and t[Y_CLASS] == width and q & (group - 1) == 0:
+            return load_some(q)
+        for j in range(some):
+            if k + j >= begin and k + j < end:
+                a, b, c, d = with_one(j, label_at(t, o, i, k + j), a, b, c, d)
+        return a, b, c, d
+
+    @function
     def scan(t, f, p, stride, o, i, begin, end, share, lane, team):
         """Statistics of a lane's share of a row, with masks and coefficients."""
         m, s, n = -infinity, zero, zero
         weight, weight_low, gap, gap_low, nonzero = zero, zero, zero, zero, zero
         smooth = t[OP] == DENSE or (t[OP] == INDEX and f[SMOOTH] != zero)
-        for k in range(begin + lane, end, team):
-            allowed = allowed_at(t, o, i, k)
-            x = -infinity
-            if allowed:
-                x = load(p + k * stride)
-                if x > m:
-                    if smooth:
-                        gap, gap_low = lift(gap, gap_low, weight, weight_low, m, x)
-                    m, s, n = raise_to(x, m, s, n)
-                s, n = add(x, m, s, n)
-            if smooth:
-                c = coefficient(t, f, o, i, k, share, allowed)
-                if c != zero:
-                    d = (m if m > -infinity else zero) - x
-                    product, low = two_product(c, d)
-                    weight, weight_low = add_pair(weight, weight_low, c, zero)
-                    gap, gap_low = add_pair(gap, gap_low, product, low)
-                    nonzero += one
+        first, groups = groups_of(t, p, stride, begin, end)
+        for number in range(lane, groups, team):
+            k = first + some * number
+            whole = stride == width and k >= begin and k + some <= end
+            a, b, c, d = load_group(p, stride, k, begin, end, whole)
+            q0, q1, q2, q3 = load_labels(t, f, o, i, k, begin, end, whole, smooth)
+            for j in range(some):
+                if k + j < begin or k + j >= end:
+                    continue
+                allowed = allowed_at(t, o, i, k + j)
+                x = pick(j, a, b, c, d) if allowed else -infinity
+                if allowed:
+                    if x > m:
+                        if smooth:
+                            gap, gap_low = lift(gap, gap_low, weight, weight_low, m, x)
+                        m, s, n = raise_to(x, m, s, n)
+                    s, n = add(x, m, s, n)
+                if smooth:
+                    q = pick(j, q0, q1, q2, q3)
+                    by = coefficient(t, f, k + j, q, share, allowed)
+                    if by != zero:
+                        far = (m if m > -infinity else zero) - x
+                        product, low = two_product(by, far)
+                        weight, weight_low = add_pair(weight, weight_low, by, zero)
+                        gap, gap_low = add_pair(gap, gap_low, product, low)
+                        nonzero += one
         return m, s, n, weight, weight_low, gap, gap_low, nonzero
 
     @function
@@ -363,6 +446,16 @@ def _make(kind):
             put(p, v)
         else:
             put(p, narrow(v))
+
+    @function
+    def write_group(t, q, stride, k, begin, end, whole, a, b, c, d):
+        """Write four classes of a row, those that there are."""
+        if whole:
+            put_some(q + k * stride, a, b, c, d)
+            return
+        for j in range(some):
+            if k + j >= begin and k + j < end:
+                write(t, q + (k + j) * stride, pick(j, a, b, c, d))
 
     def build(plain):
         """A kernel for all rows; the plain one knows neither masks nor coefficients of classes."""
@@ -392,7 +485,12 @@ def _make(kind):
                 if op == INDEX and live and not absent:
                     if not plain:
                         label_allowed = allowed_at(t, o, i, y)
-                    label = load(p + y * stride)
+                    if t[AT] == 0:
+                        label = load(p + y * stride)
+                    elif t[PHASE] == FINISH:
+                        label = load_wide(t[AT] + row * wide)
+                    elif lane == 0 and y >= begin and y < end:
+                        put(t[AT] + row * wide, real(load(p + y * stride)))
                 share, allowed = f[SMOOTH], t[CLASSES]
                 if not plain:
                     if t[MASK] != 0:
@@ -555,38 +653,58 @@ def _make(kind):
                 if t[LABELS] != 0:
                     by = f[LABELS_SCALE]
                     by = zero if by == zero or u == zero or up == zero else by * u * up
-                for k in range(begin + lane, out_end, team):
-                    ok = allowed_at(t, o, i, k)
-                    x = -infinity
-                    if ok:
-                        x = load(p + k * stride)
-                    if t[LABELS] != 0:
-                        to_label = by
-                        if t[W] != 0 and by != zero:
-                            w = element(t[W] + k * t[W_CLASS], t[W_KIND])
-                            to_label = zero if w == zero else by * w
-                        if not ok or to_label == zero:
-                            to_label = zero
-                        else:
-                            to_label = nan if broken else to_label * ((m - x) + r)
-                        place = t[LABELS] + o * t[LABELS_OUTER] + i * t[LABELS_INNER]
-                        write(t, place + k * t[LABELS_CLASS], to_label)
-                    if t[GRAD] == 0:
-                        continue
-                    v = nothing
-                    if ok and not flat:
+                alike = (
+                    (t[WIDE] == 0 or width == wide) and q_stride == width
+                    and (t[GRAD] == 0 or (p - q) & (group - 1) == 0)
+                )  # fmt: skip
+                r_stride = t[LABELS_CLASS]
+                labels = t[LABELS] + o * t[LABELS_OUTER] + i * t[LABELS_INNER]
+                labels_alike = (
+                    (t[WIDE] == 0 or width == wide) and r_stride == width
+                    and (p - labels) & (group - 1) == 0
+                )  # fmt: skip
+                first_class, groups = groups_of(t, p, stride, begin, out_end)
+                for number in range(lane, groups, team):
+                    k = first_class + some * number
+                    whole = stride == width and k >= begin and k + some <= out_end
+                    x0, x1, x2, x3 = load_group(p, stride, k, begin, out_end, whole)
+                    q0, q1, q2, q3 = load_labels(t, f, o, i, k, begin, out_end, whole, smooth)
+                    v0, v1, v2, v3 = nothing, nothing, nothing, nothing
+                    l0, l1, l2, l3 = zero, zero, zero, zero
+                    for j in range(some):
+                        if k + j < begin or k + j >= out_end:
+                            continue
+                        ok = allowed_at(t, o, i, k + j)
+                        x = pick(j, x0, x1, x2, x3)
+                        if t[LABELS] != 0 and ok and by != zero:
+                            to_label = by
+                            if t[W] != 0:
+                                w = element(t[W] + (k + j) * t[W_CLASS], t[W_KIND])
+                                to_label = zero if w == zero else by * w
+                            if to_label != zero:
+                                to_label = nan if broken else to_label * ((m - x) + r)
+                            l0, l1, l2, l3 = with_one(j, to_label, l0, l1, l2, l3)
+                        if t[GRAD] == 0 or not ok or flat:
+                            continue
                         if op == LOG_SOFTMAX:
                             v = nan if broken else (x - m) - r
-                        elif op == INDEX and k == y:
+                        elif op == INDEX and k + j == y:
                             v = entry
                         else:
                             e = exp(x - m)
                             v = slope * e
                             if smooth:
                                 # What cancels is exact to a rounding; the row's factor comes last.
-                                c = factor * coefficient(t, f, o, i, k, share, True)
+                                mass = pick(j, q0, q1, q2, q3)
+                                c = factor * coefficient(t, f, k + j, mass, share, True)
                                 v = gu * fma(ratio, e, -c)
-                    write(t, q + k * q_stride, v)
+                        v0, v1, v2, v3 = with_one(j, v, v0, v1, v2, v3)
+                    if t[GRAD] != 0:
+                        write_group(t, q, q_stride, k, begin, out_end, whole and alike,
+                                    v0, v1, v2, v3)  # fmt: skip
+                    if t[LABELS] != 0:
+                        write_group(t, labels, r_stride, k, begin, out_end, whole and labels_alike,
+                                    l0, l1, l2, l3)  # fmt: skip
 
         return rows
 

@@ -41,10 +41,18 @@ def get(address, like):
     return dtype.type(_KINDS[dtype].from_address(int(address)).value)
 
 
-def get4(address, like):
+def _several(address, like, count):
     size = like.dtype.itemsize
-    _check(address, 4 * size, min(16, 4 * size))
-    return tuple(get(address + k * size, like) for k in range(4))
+    _check(address, count * size, min(16, count * size))
+    return tuple(get(address + k * size, like) for k in range(count))
+
+
+def get2(address, like):
+    return _several(address, like, 2)
+
+
+def get4(address, like):
+    return _several(address, like, 4)
 
 
 def put(address, value):
@@ -53,11 +61,14 @@ def put(address, value):
     _KINDS[dtype].from_address(int(address)).value = value.item()
 
 
-def put4(address, a, b, c, d):
-    size = a.dtype.itemsize
-    _check(address, 4 * size, min(16, 4 * size), True)
-    for k, v in enumerate((a, b, c, d)):
+def _put_several(address, *values):
+    size = values[0].dtype.itemsize
+    _check(address, len(values) * size, min(16, len(values) * size), True)
+    for k, v in enumerate(values):
         put(address + k * size, v)
+
+
+put2 = put4 = _put_several
 
 
 _WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.int64}

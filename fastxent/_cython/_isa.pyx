@@ -98,6 +98,8 @@ cdef extern from "_rows.h" nogil:
     void scale_floats(const float*, Py_ssize_t, float, float, Py_ssize_t, float, float*, bint)
     void scale_doubles(const double*, Py_ssize_t, double, double, Py_ssize_t, double, double*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
+    void less_kept_floats(const float*, const float*, const float*, float, float, Py_ssize_t, float,
+                          float, float, float, float*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
                      float, float*)
 
@@ -763,7 +765,9 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     next.far = sizeof(real) == 8 and has_coefficients(t)
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
-    if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
+    # Where they cancel against labels, doubles are computed anew from what rounding them lost.
+    if (t.grad.data != NULL and t.phase == ALL and t.op != LOG_SOFTMAX
+            and (not has_coefficients(t) or (sizeof(real) == 4 and not t.tiled))
             and most * (width + (width + DEPTH - 1) // DEPTH if t.tiled else width) <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:

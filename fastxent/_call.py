@@ -17,8 +17,8 @@ from ._spec import ALL, FINISH, SCAN, STATS
 
 Array = np.ndarray[Any, Any]
 
-_CHECKED = 1 << 18  # labels looked at in one go: 60 microseconds, as long as waking a thread
-_LABELS = 1 << 14  # rows finished together, of those that were scanned before
+_LABELS = 1 << 14  # labels per block of the pass over them
+_MANY = 1 << 20  # labels from which that is worth a second thread: 0.3 ms
 _PIECE = 1 << 18
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
@@ -544,15 +544,15 @@ def _label_pass(
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
     inner = y.shape[1] if y.ndim == 2 else 1
-    found: list[Any] = [None] * _part_count(_CHECKED, inner, y.shape[0])
+    found: list[Any] = [None] * _part_count(_LABELS, inner, y.shape[0])
 
     def work(k: int) -> None:
-        rows = _part(k, _CHECKED, inner)
+        rows = _part(k, _LABELS, inner)
         found[k] = chosen.kernels.labels(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
 
-    _threads.run(work, len(found), threads if y.size >= 4 * _CHECKED else 1)
+    _threads.run(work, len(found), threads if y.size >= _MANY else 1)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _backends, _check, _choices, _config, _threads
+from . import _backends, _check, _choices, _config, _numpy, _threads
 from ._choices import BLOCK, LONG, TILE
 from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
@@ -22,6 +22,8 @@ _MANY = 1 << 20  # labels from which that is worth a second thread: 0.3 ms
 _PIECE = 1 << 18
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
+_SAMPLED_ROWS = 64  # of a sampled loss, handed out together
+_NUMPY_ROWS = 512  # the same where NumPy computes them
 
 #: Elements of a label gradient computed at once, and parts of a sum held at once.
 _SCRATCH = 1 << 14
@@ -84,18 +86,25 @@ _Bind = Callable[..., Callable[..., None]]
 
 
 def _run(
-    folds: list[_Fold], bind: _Bind, threads: int, emit: bool, products: bool = False
+    folds: list[_Fold],
+    bind: _Bind,
+    threads: int,
+    emit: bool,
+    parallel: int | None = None,
+    products: bool = False,
 ) -> list[float]:
     """Run a kernel over all rows; the sums of the losses of the blocks, in order."""
     x = folds[0].classed[0]
     rows, num_classes = folds[0].rows, x.shape[1]
     contiguous = x.strides[1] == x.itemsize
-    if rows * num_classes * len(folds) < _choices.PARALLEL:
+    if parallel is None:
+        parallel = _choices.PARALLEL
+    if rows * num_classes * len(folds) < parallel:
         threads = 1
     if num_classes > LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
 
-    step = _choices.rows_per_block(rows, num_classes, len(folds), contiguous)
+    step = _choices.rows_per_block(rows, num_classes, len(folds), contiguous, parallel)
     blocks = -(-rows // step)
     total = np.zeros(blocks * len(folds))
     jobs = [
@@ -447,7 +456,7 @@ def loss(
         weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
     else:
         weight, count = (float(size), size) if none else weights(u, size)
-    denominator = _denominator(reduction, weight, size, count)
+    denominator = denominator_of(reduction, weight, size, count)
     scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         for fold in folds:
@@ -485,7 +494,7 @@ def weights(u: Array | None, size: int) -> tuple[float, int]:
     return float(once.sum(dtype=np.float64)) * times, int(np.count_nonzero(once)) * times
 
 
-def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
+def denominator_of(reduction: str, weight: float, size: int, count: int) -> float:
     means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
     return means.get(reduction, 1.0)
 
@@ -544,10 +553,12 @@ def _label_pass(
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
     inner = y.shape[1] if y.ndim == 2 else 1
-    found: list[Any] = [None] * _part_count(_LABELS, inner, y.shape[0])
+    # Handing out blocks takes longer than looking at a few of them.
+    step = max(1, y.size) if y.size < _choices.PARALLEL else _LABELS
+    found: list[Any] = [None] * _part_count(step, inner, y.shape[0])
 
     def work(k: int) -> None:
-        rows = _part(k, _LABELS, inner)
+        rows = _part(k, step, inner)
         found[k] = chosen.kernels.labels(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
@@ -579,7 +590,7 @@ def _labels_gradient(
         factor = np.full((xs.shape[0], 1, *xs.shape[2:]), -scale)
         with np.errstate(all="ignore"):
             us, gs = (1.0 if a is None else np.expand_dims(_wide(a, rows), 1) for a in (u, g))
-            factor = _factor(factor, us, gs)
+            factor = factor_of(factor, us, gs)
         for begin in range(0, num_classes, width):
             classes = slice(begin, min(begin + width, num_classes))
             part = np.empty(xs[:, classes].shape, work_type)
@@ -665,7 +676,7 @@ def picked(
         grad = np.empty(x.shape, array_type)
     folds = _fold(axis, [x, grad], [u, g, losses, y]) if x.size else []
     weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
-    denominator = _denominator(reduction, weight, math.prod(shape), count)
+    denominator = denominator_of(reduction, weight, math.prod(shape), count)
     scale = slope / denominator if denominator else 0.0
 
     sums: list[float] = []
@@ -704,7 +715,7 @@ def _pick(
     if losses is not None:
         losses[...] = values
     if grad is not None:
-        slope = -_factor(scale, us, 1.0 if g is None else _wide(g, rows))
+        slope = -factor_of(scale, us, 1.0 if g is None else _wide(g, rows))
         slope = np.where(np.isnan(entry), _product(slope, entry), slope)
         half = grad.dtype.itemsize == 2
         grad[...] = 0
@@ -735,7 +746,7 @@ def check_labels(
     chosen, threads = _here()
     fold = _Fold([], [None if u is None else u.reshape(-1), None, None, y.reshape(-1)])
     weight, count = _count(chosen, [fold], y, u, w, ignore, num_classes, threads)
-    return _denominator(reduction, weight, y.size, count)
+    return denominator_of(reduction, weight, y.size, count)
 
 
 def reduced(losses: Array | None, sums: list[float], denominator: float, dtype: Any) -> Any:
@@ -745,7 +756,7 @@ def reduced(losses: Array | None, sums: list[float], denominator: float, dtype: 
 
 def index_rows(
     x: Array, y: Array, u: Any, g: Any, w: Any, e: float, t: float, scale: float, losses: Any,
-    emit: bool,
+    emit: bool, parallel: int | None = None,
 ) -> list[float]:  # fmt: skip
     """Losses of whole rows into ``losses``, their sums; with ``emit`` the gradient over ``x``."""
     chosen, threads = _here()
@@ -758,7 +769,7 @@ def index_rows(
             x if emit else None, stats, scale, None, phase, begin, end, False,
         )  # fmt: skip
 
-    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit, products=True)
+    return _run([_Fold([x], [u, g, losses, y])], bind, threads, emit, parallel, products=True)
 
 
 def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
@@ -840,6 +851,63 @@ def sum_columns(x: Array) -> Array:
     return sums
 
 
+# ---- pieces of the sampled losses: `sampled` ------------------------------------------
+
+
+def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array | None, emit: bool) -> float:
+    """Sigmoid cross entropies of rows: into ``losses``, or else their sum.
+
+    With ``emit`` the gradient takes the place of ``x``.
+    """
+    chosen, threads = _here()
+    step = _choices.block(x.size, _choices.AWAKE)
+    total = np.zeros(-(-x.size // step)) if losses is None else None
+    job = chosen.kernels.elements(
+        x, z, None, g, None, 0.0, "logits", losses, total, x if emit else None, scale, False
+    )
+    _run_blocks([job], x.size, step, threads, products=True)
+    return 0.0 if total is None else sum(total.tolist())
+
+
+def awaken(multiplications: int) -> None:
+    """Wake the threads that so many multiplications will be shared by, if the kernels can."""
+    chosen, threads = _here()
+    if threads > 1 and multiplications >= _choices.PRODUCTS:
+        wake = getattr(chosen.kernels, "awaken", None)
+        if wake is not None:
+            wake(threads)
+
+
+def sampled_logits(
+    x: Array, w: Array, ids: Array, turned: Array, shift: Array, shared: Array, logits: Array
+) -> None:
+    """Logits of the rows' own classes and of the sampled ones (see `_numpy.sampled_logits`)."""
+    chosen, threads = _here()
+    own = hasattr(chosen.kernels, "sampled_logits")
+    kernel = (chosen.kernels if own else _numpy).sampled_logits
+    job = kernel(x, w, ids, turned, shift, shared, logits)
+    if logits.size * w.shape[1] < _choices.PRODUCTS:
+        threads = 1
+    _run_blocks([job], len(x), _SAMPLED_ROWS if own else _NUMPY_ROWS, threads)
+
+
+def sampled_gradients(
+    x: Array, w: Array, ids: Array, sampled: Array, slopes: Array, d_x: Array, d_rows: Array,
+    sums: Array, slope_sums: Array | None,
+) -> None:  # fmt: skip
+    """Gradients of vectors; of those that all rows share, the sums over a block of the rows.
+
+    The rows are cut in as many blocks as there is room for in ``sums``.
+    """
+    chosen, threads = _here()
+    kernel = getattr(chosen.kernels, "sampled_gradients", _numpy.sampled_gradients)
+    job = kernel(x, w, ids, sampled, slopes, d_x, d_rows, sums, slope_sums)
+    if slopes.size * w.shape[1] < _choices.PRODUCTS:
+        threads = 1
+    step = -(-len(x) // len(sums))
+    _run_blocks([job], len(x), -(-step // _SAMPLED_ROWS) * _SAMPLED_ROWS, threads)
+
+
 # ---- entries by themselves: no classes, no rows -----------------------------------------
 
 
@@ -873,7 +941,7 @@ def _run_entries(
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)
-    step = _choices.block(size)
+    step = _choices.block(size, _choices.PARALLEL)
     blocks = -(-each // step)
     total = np.zeros(blocks * len(folds))
     jobs = [
@@ -883,16 +951,6 @@ def _run_entries(
 
     _run_blocks(jobs, each, step, threads)
     return total.tolist()
-
-
-def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array, emit: bool) -> None:
-    """Sigmoid cross entropy of a block, on this thread; with ``emit`` the gradient over ``x``."""
-    chosen, _ = _here()
-    for fx, fz, fg, flosses in _flat([x, z, g, losses]):
-        job = chosen.kernels.elements(
-            fx, fz, None, fg, None, 0.0, "logits", flosses, None, fx if emit else None, scale, False
-        )
-        job(0, fx.size, 0)
 
 
 def activate(kind: str, x: Any, out: Any) -> Any:
@@ -977,7 +1035,7 @@ def entries(
     if with_grad and grad is None:
         grad = np.empty(x.shape, array_type)
     weight, count = (float(x.size), x.size) if none else weights(u, x.size)
-    denominator = _denominator(reduction, weight, x.size, count)
+    denominator = denominator_of(reduction, weight, x.size, count)
     scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         _entry_labels_gradient(kind, x, u, g, pw, (1.0 - e) * scale, labels_grad, threads)
@@ -1007,7 +1065,7 @@ def _product(coefficient: Any, value: Any) -> Any:
     return np.where(coefficient == 0, 0.0, coefficient * value)
 
 
-def _factor(scale: Any, u: Any, g: Any) -> Any:
+def factor_of(scale: Any, u: Any, g: Any) -> Any:
     """Return scale x weight x upstream gradient: 0 where one of them is, whatever the others."""
     return np.where((scale == 0) | (u == 0) | (g == 0), 0.0, scale * u * g)
 
@@ -1055,7 +1113,7 @@ def _entry_labels_gradient(
                 weights = _wide(pw, box)
                 slope = -np.where(xs < 0, _product(weights, xs), xs)
                 slope = slope - _product(1 - weights, _softplus(xs)[1])
-            out[box] = _product(_factor(scale, _wide(u, box), _wide(g, box)), slope)
+            out[box] = _product(factor_of(scale, _wide(u, box), _wide(g, box)), slope)
 
     _threads.run(work, len(boxes), threads)
 
@@ -1074,7 +1132,7 @@ def _weight_gradient(
         box = boxes[start + k]
         with np.errstate(all="ignore"):
             zs = _product(1.0 - e, z[box].astype(np.float64)) + e / 2
-            by = _product(zs != 0, _factor(scale, _wide(u, box), _wide(g, box)))
+            by = _product(zs != 0, factor_of(scale, _wide(u, box), _wide(g, box)))
             cost = np.add(*_softplus(-x[box].astype(np.float64)))
             parts[k] = _product(by, _product(zs, cost)).sum(axis=summed, keepdims=True)
 

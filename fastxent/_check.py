@@ -420,7 +420,8 @@ def class_ids(name: str, ids: Any, num_classes: int) -> Array:
         ids = ids.astype(np.int64)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, class ids; got dtype {ids.dtype}")
-    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
+    # Negative ones are large without a sign.
+    if ids.size and ids.view(f"{ids.dtype.byteorder}u{ids.itemsize}").max() >= num_classes:
         bad = (ids < 0) | (ids >= num_classes)
         place = np.unravel_index(np.argmax(bad), bad.shape)
         raise IndexError(
@@ -555,15 +556,14 @@ def candidates(
         a = real(f"sampled {name}", a)
         if wanted not in (a.shape, (*a.shape, 1), a.shape[:1] if a.shape[1:] == (1,) else None):
             raise ValueError(f"sampled {name} must have shape {wanted}; got {a.shape}")
-        expected.append(a.astype(np.float64))
+        expected.append(a.astype(np.float64, copy=False))
     return ids, expected[0], expected[1]
 
 
 def positive(name: str, a: Array) -> None:
     """Expected counts: a class that is never drawn has no logit."""
-    good = (a > 0) & (a < np.inf)
-    if not good.all():
-        place = np.unravel_index(np.argmin(good), a.shape)
+    if a.size and not (a.min() > 0 and a.max() < np.inf):  # also of a NaN
+        place = np.unravel_index(np.argmin((a > 0) & (a < np.inf)), a.shape)
         raise ValueError(
             f"{name} must be finite and greater than 0, how often the sampler is expected to draw "
             f"a class; got {a[place]:g} at position ({', '.join(map(str, map(int, place)))})"

@@ -185,7 +185,7 @@ cdef class Call:
         self.step = d.rows
         d.totals = &self.totals[0]
         if d.rows * d.classes >= PARALLEL:
-            self.step = rows_per_block(d.rows, d.classes, 1, d.inner == 1)
+            self.step = rows_per_block(d.rows, d.classes, 1, d.inner == 1, PARALLEL)
             blocks = (d.rows + self.step - 1) // self.step
             workers = threads or default_threads()
             d.stream = d.grad != NULL and d.grad != d.x and (

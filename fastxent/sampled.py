@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _call, _check, _config, _threads, samplers
+from . import _call, _check, _choices, samplers
 
 __all__ = [
     "SampledGradients",
@@ -21,16 +21,12 @@ Array = np.ndarray[Any, Any]
 
 SAMPLERS = {"log_uniform": samplers.LogUniform, "uniform": samplers.Uniform}
 
-#: Multiplications of one small product.  OpenBLAS keeps products up to this size on the calling
-#: thread.  Larger ones wake its own threads, which took 4 ms in place of 0.1 where another
-#: process had a core (2-core Sapphire Rapids); here our threads share out blocks of rows.
-_SMALL = 1 << 18
-_FEW = 8  # rows of a small product, at least: thinner ones are slow, and left to BLAS's threads
-_BLOCK = 1 << 22  # multiplications of a block of rows
-_PARALLEL = 1 << 22  # multiplications from which threads are worth waking
-_PIECES = 16  # sums over blocks of rows, at most
-_TOGETHER = 8  # small products that are summed together
-_NARROW = 200  # columns below which rows are turned for the softmax
+_LOGITS = 1 << 17  # logits held at a time: half a megabyte or one
+_ROWS = 256  # rows that are worth a piece of the sums over rows
+_PIECES = 16  # of those sums, at most
+_WHOLE = 16  # widths of what is multiplied are multiples of it
+_BITS = (1 << 16) - 1  # of an id, by which most labels are told to be no hit
+_NARROW = 200  # columns below which the softmax is of turned logits
 
 
 class SampledGradients(NamedTuple):
@@ -586,15 +582,19 @@ def _gather(parts: list[Array], ids: Array, out: Array) -> Array:
 
 def accidental_hits(labels: Array, sampled: Array) -> tuple[Array, Array]:
     """Return (row, position in ``sampled``) of every sampled class that is a label of the row."""
+    # Few labels share the last bits of their ids with a sampled class: 6 in place of 40
+    # microseconds for 1024 labels and 64 classes.
+    some = np.zeros(_BITS + 1, np.bool_)
+    some[sampled & _BITS] = True
+    flat = labels.ravel()
+    hits = np.flatnonzero(some[flat & _BITS])
     order = np.argsort(sampled, kind="stable")
     ordered = sampled[order]
-    first = np.searchsorted(ordered, labels.ravel(), "left")
-    times = np.searchsorted(ordered, labels.ravel(), "right") - first
-    hits = np.flatnonzero(times)
-    times = times[hits]
+    first = np.searchsorted(ordered, flat[hits], "left")
+    times = np.searchsorted(ordered, flat[hits], "right") - first
     nth = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
     rows = np.repeat(hits // labels.shape[1], times)
-    return rows, order[np.repeat(first[hits], times) + nth]
+    return rows, order[np.repeat(first, times) + nth]
 
 
 def _loss(
@@ -645,16 +645,17 @@ def _loss(
             sampled, num_sampled, np.shape(labels), num_classes
         )
         true_expected = true_expected.reshape(size, num_true)[rows]
+    _call.awaken(y.size * s.size * x.shape[1])  # by the time that all is gathered, they are
     _check.positive("true_expected", true_expected)
     _check.positive("sampled_expected", sampled_expected)
 
     total, count = _call.weights(u, size)
-    denominator = _call._denominator(reduction, total, size, count)
+    denominator = _call.denominator_of(reduction, total, size, count)
     scale = 1.0 / denominator if denominator else 0.0
     factor = None  # of each row's gradient, beside the one for all of them
     if with_grad and not (u is None and g is None):
         us, gs = (np.ones(size) if a is None else a.astype(np.float64) for a in (u, g))
-        factor = _call._factor(scale, us, gs)[rows]
+        factor = _call.factor_of(scale, us, gs)[rows]
         scale = 1.0
 
     x = np.ascontiguousarray(x[rows], dtype)
@@ -665,7 +666,10 @@ def _loss(
     shift = shift.astype(dtype)
     hits = accidental_hits(y, s) if remove_accidental_hits else None
     loss = _choose if softmax else _tell
-    losses, *grads = _blocks(loss, x, y, s, parts, shift, hits, factor, scale, with_grad)
+    each = none or u is not None
+    losses, *grads = _blocks(
+        loss, x, y, s, parts, shift, hits, factor, scale, with_grad, each, b is not None
+    )
     if u is not None:
         losses *= u[rows]
     if none:
@@ -690,8 +694,18 @@ def _loss(
     )
 
 
+def _wide(a: Array) -> Array:
+    """The same columns, and so many of zeros that whole vectors of them can be read."""
+    rows, columns = a.shape
+    if columns % _WHOLE == 0:
+        return a
+    wide = np.zeros((rows, -(-columns // _WHOLE) * _WHOLE), a.dtype)
+    wide[:, :columns] = a
+    return wide
+
+
 def _blocks(
-    loss: Callable[..., Array],
+    loss: Callable[..., Any],
     x: Array,
     labels: Array,
     sampled: Array,
@@ -701,81 +715,75 @@ def _blocks(
     factor: Array | None,
     scale: float,
     with_grad: bool,
-) -> tuple[Array, ...]:
-    """Losses of the rows, and with gradients those of inputs, of class vectors and of logits.
+    each: bool,
+    biased: bool,
+) -> tuple[Any, ...]:
+    """Losses of the rows or their sum; with gradients those of inputs, class vectors and logits.
 
     A block of rows goes through all steps while it is in the cache; logits exist only there.
     """
     (size, num_true), (_, features), dtype = labels.shape, x.shape, x.dtype
-    at_sampled = _gather(parts, sampled, np.empty((sampled.size, features), dtype))
-    turned = np.ascontiguousarray(at_sampled.T)
-    step = max(_FEW, _BLOCK // max(1, at_sampled.size) // _FEW * _FEW)
-    blocks = -(-size // step)
-    pieces = min(_PIECES, blocks)
-    losses = np.empty(size)
+    count, columns = sampled.size, num_true + sampled.size
+    at_sampled = _gather(parts, sampled, np.empty((count, features), dtype))
+    turned, at_sampled = _wide(np.ascontiguousarray(at_sampled.T)), _wide(at_sampled)
+    shift, shared = shift[: labels.size].reshape(labels.shape), shift[labels.size :]
+    step = max(_ROWS, _LOGITS // columns // _ROWS * _ROWS)
+    narrow = loss is _choose and columns < _NARROW
+    losses = np.empty(size if each else -(-size // step))
     if with_grad:
         d_x = np.empty(x.shape, dtype)
-        d_rows = np.empty((labels.size + sampled.size, features), dtype)
-        d_logits = np.empty(labels.size + sampled.size)
-        sums = np.zeros((pieces, sampled.size, features), dtype)
-        logit_sums = np.zeros((pieces, sampled.size))
+        d_rows = np.empty((labels.size + count, features), dtype)
+        d_logits = np.empty(labels.size + count) if biased else None
+        # Where many classes are sampled, the sums take no more room than the gradients.
+        room = (4 * (size + labels.size) + 4 * count) // max(1, count)
+        pieces = max(1, min(_PIECES, -(-min(step, size) // _ROWS), room))
+        sums = np.zeros((pieces, *at_sampled.shape), dtype)
+        logit_sums = np.zeros((pieces, count)) if biased else None
 
-    def block(piece: int, here: slice) -> None:
-        xs, flat = x[here], slice(here.start * num_true, here.stop * num_true)
-        ids = labels[here].ravel()
-        vectors = d_rows[flat] if with_grad else np.empty((ids.size, features), dtype)
-        at_labels = _gather(parts, ids, vectors).reshape(-1, num_true, features)
-        logits = np.empty((len(xs), num_true + sampled.size), dtype)
-        true, others = logits[:, :num_true], logits[:, num_true:]
-        np.vecdot(xs[:, None], at_labels, out=true)
-        _product(xs, turned, others)
-        true += shift[flat].reshape(true.shape)
-        others += shift[labels.size :]
+    for start in range(0, size, step):
+        here = slice(start, min(size, start + step))
+        xs, ids = x[here], labels[here]
+        if len(parts) == 1 and parts[0].dtype == dtype and parts[0].flags.c_contiguous:
+            vectors = parts[0]
+        else:
+            vectors = _gather(parts, ids.ravel(), np.empty((ids.size, features), dtype))
+            ids = np.arange(ids.size).reshape(ids.shape)
+        if narrow:  # an odd number of vectors apart, or columns would share places in the cache
+            logits = np.empty((columns, len(xs) + 16), dtype)[:, : len(xs)].T
+        else:
+            logits = np.empty((len(xs), columns), dtype)
+        wide = _wide(xs)
+        _call.sampled_logits(wide, vectors, ids, turned, shift[here], shared, logits)
         if hits is not None:
             found = slice(*np.searchsorted(hits[0], (here.start, here.stop)))
             # Costs nothing, and its gradient is 0.
-            others[hits[0][found] - here.start, hits[1][found]] = -np.inf
+            logits[hits[0][found] - here.start, num_true + hits[1][found]] = -np.inf
         by = None if factor is None else factor[here]
-        losses[here] = loss(logits, num_true, with_grad, by, scale)
+        value = loss(logits, num_true, with_grad, by, scale, each)
+        losses[here if each else start // step] = value
         if not with_grad:
-            return
+            continue
         # The gradient has taken the place of the logits.
         silent = None if by is None or by.all() else by == 0
         if silent is not None:  # 0, whatever the vector is
-            xs = np.where(silent[:, None], dtype.type(0), xs)
-        _product(others, at_sampled, d_x[here])
-        at_labels *= true[:, :, None]
-        for t in range(num_true):
-            d_x[here] += at_labels[:, t]
+            wide = np.where(silent[:, None], dtype.type(0), wide)
+        flat = slice(here.start * num_true, here.stop * num_true)
+        _call.sampled_gradients(
+            wide, vectors, ids, at_sampled, logits, d_x[here], d_rows[flat], sums, logit_sums
+        )
         if silent is not None:
             d_x[here][silent] = 0
-        # The class vectors are not needed any more; their gradients take their place.
-        np.einsum("bt,bd->btd", true, xs, out=at_labels)
-        _add_transposed_product(others, xs, sums[piece])
-        d_logits[flat] = true.ravel()
-        logit_sums[piece] += np.einsum("ij->j", others, dtype=np.float64)
-
-    settings = _config.current()
-    threads = settings.threads or _threads.default_threads()
-    if size * at_sampled.size < _PARALLEL or _SMALL // max(1, at_sampled.size) < _FEW:
-        threads = 1
-
-    def work(piece: int) -> None:
-        # A thread of the pool knows nothing of the caller's settings.
-        token = _config.scoped.set(settings._replace(threads=1))
-        try:
-            with np.errstate(all="ignore"):
-                for k in range(blocks * piece // pieces, blocks * (piece + 1) // pieces):
-                    block(piece, slice(k * step, min(size, (k + 1) * step)))
-        finally:
-            _config.scoped.reset(token)
-
-    _threads.run(work, pieces, threads)
+        if d_logits is not None:
+            d_logits[flat] = logits[:, :num_true].ravel()
     if not with_grad:
         return (losses,)
     with np.errstate(all="ignore"):
-        sums.sum(axis=0, out=d_rows[labels.size :])
-        logit_sums.sum(axis=0, out=d_logits[labels.size :])
+        shared = d_rows[labels.size :]
+        shared[...] = sums[0, :, :features]
+        for piece in sums[1:]:
+            shared += piece[:, :features]
+        if d_logits is not None and logit_sums is not None:
+            logit_sums.sum(axis=0, out=d_logits[labels.size :])
     return losses, d_x, d_rows, d_logits
 
 
@@ -787,70 +795,33 @@ def _targets(logits: Array, num_true: int) -> Array:
 
 
 def _tell(
-    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
-) -> Array:
-    """NCE: the loss of each row; the gradient takes the place of the logits."""
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float, each: bool
+) -> Any:
+    """NCE: the loss of each row, or their sum; the gradient takes the place of the logits."""
     upstream = None if factor is None else np.broadcast_to(factor[:, None], logits.shape)
-    losses = np.empty_like(logits)
-    if logits.size:
-        _call.entry_rows(logits, _targets(logits, num_true), upstream, scale, losses, with_grad)
+    losses = np.empty_like(logits) if each else None
+    targets = _targets(logits, num_true)
+    total = _call.entry_rows(logits, targets, upstream, scale, losses, with_grad)
+    if losses is None:
+        return total
     return np.einsum("ij->i", losses, dtype=np.float64)  # two thirds of the time of sum()
 
 
 def _choose(
-    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float
-) -> Array:
-    """Sampled softmax: the loss of each row; the gradient takes the place of the logits."""
+    logits: Array, num_true: int, with_grad: bool, factor: Array | None, scale: float, each: bool
+) -> Any:
+    """Sampled softmax: the same."""
     if num_true == 1:
-        losses = np.empty(len(logits), logits.dtype)
+        losses = np.empty(len(logits), logits.dtype) if each else None
         zeros = np.zeros(len(logits), np.intp)  # the label's column
-        # Of few columns the kernel takes many rows at a time, if they lie beside each other:
-        # 55 in place of 205 microseconds for 512 rows of 65.
-        x = np.asfortranarray(logits) if logits.shape[1] < _NARROW else logits
-        _call.index_rows(x, zeros, None, factor, None, 0.0, 0.0, scale, losses, with_grad)
-        if with_grad and x is not logits:
-            logits[...] = x
-        return losses
+        sums = _call.index_rows(
+            logits, zeros, None, factor, None, 0.0, 0.0, scale, losses, with_grad, _choices.AWAKE
+        )
+        return sum(sums) if losses is None else losses
     by = factor if scale == 1.0 else np.full(len(logits), scale)
     result = _call.loss(
         False, logits, _targets(logits, num_true), -1, None, None, None, 0.0, 0.0, None, "none",
         None, with_grad, by, logits if with_grad else None,
     )  # fmt: skip
-    value: Array = result[0] if with_grad else result
-    return value
-
-
-# ---- products ------------------------------------------------------------------------
-
-
-def _stack(a: Array, rows: int) -> Array:
-    """All rows but the last few, as (n, rows, columns)."""
-    n = len(a) // rows
-    return a[: n * rows].reshape(n, rows, a.shape[1])
-
-
-def _product(a: Array, b: Array, out: Array) -> None:
-    """``out = a @ b``, a few rows of ``a`` at a time."""
-    rows = _SMALL // max(1, b.size)
-    done = 0
-    if _FEW <= rows < len(a):
-        np.matmul(_stack(a, rows), b, out=_stack(out, rows))
-        done = len(a) // rows * rows
-    if done < len(a):
-        np.matmul(a[done:], b, out=out[done:])
-
-
-def _add_transposed_product(a: Array, b: Array, out: Array) -> None:
-    """``out += a.T @ b``, sums over a few rows at a time, added up in order."""
-    rows = _SMALL // max(1, out.size)
-    done = 0
-    if _FEW <= rows < len(a):
-        left, right = _stack(a, rows).transpose(0, 2, 1), _stack(b, rows)
-        several = np.empty((min(_TOGETHER, len(left)), *out.shape), out.dtype)
-        for k in range(0, len(left), _TOGETHER):
-            some = several[: len(left) - k]
-            np.matmul(left[k : k + _TOGETHER], right[k : k + _TOGETHER], out=some)
-            out += np.add.reduce(some, axis=0)
-        done = len(a) // rows * rows
-    if done < len(a):
-        out += a[done:].T @ b[done:]
+    losses = result[0] if with_grad else result
+    return losses if each else losses.sum(dtype=np.float64)

@@ -465,6 +465,29 @@ def test_many_sampled_classes(sampled_loss):
     np.testing.assert_allclose(grad.weight, more.weight, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("num_true", [1, 3])
+@pytest.mark.parametrize("features", [1, 7, 16, 31, 64, 130])
+def test_every_width_of_products(sampled_loss, backend, num_true, features):
+    """Whole tiles of the small products, and what is left of them at each edge."""
+    random = np.random.default_rng(features)
+    for rows, sampled in ((1, 1), (3, 5), (8, 16), (9, 17), (65, 33), (300, 100)):
+        x = random.normal(size=(rows, features)).astype(np.float32)
+        weight = (random.normal(size=(150, features)) / features**0.5).astype(np.float32)
+        y = random.integers(0, 150, (rows, num_true))
+        candidates = samplers.Uniform(150).sample(sampled, y, rng=1)
+        options = {"sampled": candidates, "bias": np.linspace(-1, 1, 150), "reduction": "sum"}
+        wide = (a.astype(np.float64) for a in (x, weight))
+        with fx.config(backend="numpy"):
+            exact, more = with_grad(sampled_loss)(*wide, y, **options)
+        options["bias"] = options["bias"].astype(np.float32)
+        loss, grad = with_grad(sampled_loss)(x, weight, y, **options)
+        np.testing.assert_allclose(loss, exact, rtol=3e-6)
+        for got, wanted in zip((grad.inputs, grad.weight, grad.bias), (more[0], *more[2:])):
+            size = max(1.0, np.abs(wanted).max())
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-6 * size)
+        np.testing.assert_array_equal(grad.ids, more.ids)
+
+
 def test_blocks_run_under_the_callers_settings(sampled_loss, monkeypatch):
     x, weight, y, candidates = large()
     words, choose = [], _call._backends.choose

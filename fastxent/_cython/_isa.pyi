@@ -92,3 +92,28 @@ def elements(
 def labels(
     y: _Array, u: _Array | None, w: _Array | None, ignore: int | None, num_classes: int
 ) -> tuple[bool, float, int]: ...
+
+@final
+class SampledJob(Arrays): ...
+
+def sampled_logits(
+    x: _Array,
+    w: _Array,
+    ids: _Array,
+    turned: _Array,
+    shift: _Array,
+    shared: _Array,
+    logits: _Array,
+) -> SampledJob: ...
+def sampled_gradients(
+    x: _Array,
+    w: _Array,
+    ids: _Array,
+    sampled: _Array,
+    slopes: _Array,
+    d_x: _Array,
+    d_rows: _Array,
+    sums: _Array,
+    slope_sums: _Array | None,
+) -> SampledJob: ...
+def awaken(threads: int) -> None: ...

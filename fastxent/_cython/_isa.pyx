@@ -1172,3 +1172,8 @@ DIRECT = PyCapsule_New(<void*>&direct, FX_DIRECT, NULL)
 # ---------------------------------------------------------------- entries by themselves
 
 include "_entries.pxi"
+
+
+# ---------------------------------------------------------------- sampled losses
+
+include "_sampled.pxi"

@@ -6,6 +6,7 @@ it cannot wait for: then it steps back, and the general path compiles it.
 """
 
 import ctypes
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from ._table import (
     TOTAL,
     X,
     Y,
+    field,
+    number,
 )
 from ._vectors import call, get, put, scratch, shared
 
@@ -111,15 +114,13 @@ def direct(d, first, stop, block, room, room_bytes):
         kind = INT32 if width == 4 else INT64
         pack(task, p + 3 * OBJECT_BYTES, Y, get(d + LABELS, I64), kind, rows, 0, inner, width)
     pack(task, p + 4 * OBJECT_BYTES, TOTAL, get(d + SUMS, I64), DOUBLE, 1, 0, 1, 8)
-    # The room is read like an array's memory.
-    place = scratch(8)
-    put(place, room)
-    place = place - HEAD if room != 0 else room
+    head = scratch(HEAD_BYTES)  # the room is read like an array's memory
+    put(head + HEAD, room)
     scale = get(d + SCALE, F64)
     if size == 4:
-        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, place, 0, room_bytes, F32))
+        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, head, 0, room_bytes, F32))
     else:
-        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, place, 0, room_bytes, F64))
+        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, head, 0, room_bytes, F64))
     return np.int32(0)
 
 
@@ -127,11 +128,44 @@ def direct(d, first, stop, block, room, room_bytes):
 _NAME = ctypes.c_char_p(b"fastxent.direct")
 
 
+#: What a sweep tells each thread: numbers of parts, rows and rows in a block, then of each part
+#: the kernel, the task, where its three numbers are, and whether it computes in double precision.
+PARTS, ROWS_IN_ALL, STEP, FIRST_PART, PART_WORDS = 0, 1, 2, 3, 4
+
+
+@cached
+@entry
+def piece(sweep, k, room, room_bytes):
+    """A block of rows of one of a sweep's parts, as a thread of `_pool` computes it."""
+    parts, step = field(sweep, PARTS), field(sweep, STEP)
+    block, part = k // parts, sweep + 8 * (FIRST_PART + PART_WORDS * (k % parts))
+    kernel, task, numbers = field(part, 0), field(part, 1), field(part, 2)
+    first = block * step
+    stop = min(field(sweep, ROWS_IN_ALL), first + step)
+    head = scratch(HEAD_BYTES)
+    put(head + HEAD, room)
+    e, z, scale = number(numbers, 0), number(numbers, 1), number(numbers, 2)
+    if field(part, 3):
+        call(kernel, (task, e, z, scale, first, stop, block, head, 0, room_bytes, F64))
+    else:
+        call(kernel, (task, e, z, scale, first, stop, block, head, 0, room_bytes, F32))
+
+
+@cache
+def _address(function: Any, count: int) -> int:
+    """Compile for that many integers, and find what C may call."""
+    signature = (types.int64,) * count
+    function.compile(signature)
+    done = function.overloads[signature]
+    return int(done.library.get_pointer_to_function(done.fndesc.llvm_cfunc_wrapper_name))
+
+
+def piece_address() -> int:
+    """Find where a block of rows is computed."""
+    return _address(piece, 4)
+
+
 def capsule() -> Any:
-    """Wrap the function's address as `_front` takes it."""
-    signature = (types.int64,) * 6
-    direct.compile(signature)
-    done = direct.overloads[signature]
-    address = done.library.get_pointer_to_function(done.fndesc.llvm_cfunc_wrapper_name)
+    """Wrap the address of `direct` as `_front` takes it."""
     kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return kind(("PyCapsule_New", ctypes.pythonapi))(address, _NAME, None)
+    return kind(("PyCapsule_New", ctypes.pythonapi))(_address(direct, 6), _NAME, None)

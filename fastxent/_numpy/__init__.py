@@ -159,6 +159,94 @@ def _product(coefficient: Any, value: Any) -> Any:
     return np.where(coefficient == 0, 0.0, coefficient * value)
 
 
+#: Multiplications of one small product.  OpenBLAS keeps products up to this size on the calling
+#: thread.  Larger ones wake its own threads, which took 4 ms in place of 0.1 where another
+#: process had a core (2-core Sapphire Rapids); here our threads share out blocks of rows.
+_SMALL = 1 << 18
+_FEW = 8  # rows of a small product, at least: thinner ones are slow, and left to BLAS's threads
+_TOGETHER = 8  # small products that are summed together
+
+
+def sampled_logits(x, w, ids, turned, shift, shared, logits) -> Job:
+    """Logits of labels and of sampled classes, whose vectors are the columns of ``turned``.
+
+    Row ``i`` of ``x`` with the class vectors ``w[ids[i]]``, plus ``shift[i]``, and with those
+    that all rows share, plus ``shared``: ``(rows, labels + sampled classes)``.  ``x`` and
+    ``turned`` may be wider than what counts, and are 0 there.
+    """
+    (_, labels), features = ids.shape, w.shape[1]
+    count = logits.shape[1] - labels
+
+    def job(first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
+        rows = slice(first, stop)
+        xs, true, others = x[rows], logits[rows, :labels], logits[rows, labels:]
+        with np.errstate(all="ignore"):
+            np.vecdot(xs[:, None, :features], w.take(ids[rows], axis=0), out=true)
+            true += shift[rows]
+            _small_products(xs[:, :features], turned[:, :count], others)
+            others += shared
+
+    return job
+
+
+def sampled_gradients(x, w, ids, sampled, slopes, d_x, d_rows, sums, slope_sums) -> Job:
+    """Gradients of vectors from the ``slopes``, those of the logits.
+
+    ``d_rows`` are the gradients of the labels' class vectors, one after the other; those of
+    the sampled classes are added up in ``sums[block]``, and their slopes in
+    ``slope_sums[block]``.  ``x`` and ``sampled`` may be wider than what counts.
+    """
+    (_, labels), features = ids.shape, w.shape[1]
+
+    def job(first: int, stop: int, block: int = 0, room: Array | None = None) -> None:
+        rows = slice(first, stop)
+        xs, true, others = x[rows, :features], slopes[rows, :labels], slopes[rows, labels:]
+        with np.errstate(all="ignore"):
+            into = d_rows[first * labels : stop * labels].reshape(*true.shape, features)
+            np.multiply(true[:, :, None], xs[:, None], out=into)
+            _small_products(others, sampled[:, :features], d_x[rows])
+            for slope, own in zip(true.T, ids[rows].T):
+                d_x[rows] += slope[:, None] * w.take(own, axis=0)
+            _add_transposed_product(others, xs, sums[block, :, :features])
+            if slope_sums is not None:
+                slope_sums[block] += others.sum(axis=0, dtype=np.float64)
+
+    return job
+
+
+def _stack(a: Array, rows: int) -> Array:
+    """All rows but the last few, as (n, rows, columns)."""
+    n = len(a) // rows
+    return a[: n * rows].reshape(n, rows, a.shape[1])
+
+
+def _small_products(a: Array, b: Array, out: Array) -> None:
+    """``out = a @ b``, a few rows of ``a`` at a time."""
+    rows = _SMALL // max(1, b.size)
+    done = 0
+    if _FEW <= rows < len(a):
+        np.matmul(_stack(a, rows), b, out=_stack(out, rows))
+        done = len(a) // rows * rows
+    if done < len(a):
+        np.matmul(a[done:], b, out=out[done:])
+
+
+def _add_transposed_product(a: Array, b: Array, out: Array) -> None:
+    """``out += a.T @ b``, sums over a few rows at a time, added up in order."""
+    rows = _SMALL // max(1, out.size)
+    done = 0
+    if _FEW <= rows < len(a):
+        left, right = _stack(a, rows).transpose(0, 2, 1), _stack(b, rows)
+        several = np.empty((min(_TOGETHER, len(left)), *out.shape), out.dtype)
+        for k in range(0, len(left), _TOGETHER):
+            some = several[: len(left) - k]
+            np.matmul(left[k : k + _TOGETHER], right[k : k + _TOGETHER], out=some)
+            out += np.add.reduce(some, axis=0)
+        done = len(a) // rows * rows
+    if done < len(a):
+        out += a[done:].T @ b[done:]
+
+
 def labels(y, u, w, ignore, num_classes: int) -> tuple[bool, float, int]:
     """Are all labels that count in range; the sum of their weights; their number."""
     counts = np.full(y.shape, True) if u is None else u != 0

@@ -159,10 +159,10 @@ def test_small_calls_take_the_compiled_way_in():
         fx.set_config(backend="numba")
         front = _backends.choose("numba").front
         x = np.ones((2, 5), np.float32)
-        print(front.normalize("softmax", x, -1, None, False))
+        print(front.normalize(None, "softmax", x, -1, None, False))
         fx.logsumexp(x)
-        print(front.normalize("softmax", x, -1, None, False) is not None)
-        print(front.normalize("softmax", x.astype(float), -1, None, False))
+        print(front.normalize(None, "softmax", x, -1, None, False) is not None)
+        print(front.normalize(None, "softmax", x.astype(float), -1, None, False))
         """
     )
     assert out.splitlines() == ["None", "True", "None"]
@@ -229,10 +229,10 @@ def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one(on_numbas_threa
     jobs.Job._sweep = sweep
     try:
         with fx.config(threads=2):
-            swept = fx.softmax(x)
+            swept = fx.softmax(x, where=True)  # not a plain call: those have the compiled pool
             assert sweeps == [True]
             with jobs._sweeping:
-                pooled = fx.softmax(x)
+                pooled = fx.softmax(x, where=True)
             assert sweeps == [True, False]
     finally:
         jobs.Job._sweep = real

@@ -1,4 +1,4 @@
-"""Small plain calls straight from `_front`: a function with C's calling convention.
+"""Plain calls straight from `_front`: a function with C's calling convention.
 
 It packs what `_jobs.Job` packs, from a ``fx_direct`` (see ``_cython/_direct.h``) in place of
 array objects, and calls the kernel that a job would.  A kernel that no call has compiled yet
@@ -19,6 +19,7 @@ from ._kernels import F32, F64, HEAD, I32, I64, entry, function
 from ._table import (
     DENSE,
     DOUBLE,
+    END,
     GRAD,
     INT32,
     INT64,
@@ -27,6 +28,7 @@ from ._table import (
     OBJECTS,
     PACKED,
     SINGLE,
+    STREAM,
     TOTAL,
     X,
     Y,
@@ -43,73 +45,84 @@ SMALL = _choices.NUMBA_SMALL_CLASSES
 
 # Fields of a fx_direct.
 OP, BYTES, LABEL_BYTES = 0, 4, 8
-LOGITS, LABELS, LOSSES, SLOPES, ROW_COUNT, CLASS_COUNT, SCALE, SUM, ROOM, ROOM_BYTES = range(
+LOGITS, LABELS, LOSSES, SLOPES, ROW_COUNT, CLASS_COUNT, INNER, SCALE, STREAMS, SUMS = range(
     16, 96, 8
 )
-DECLINED = 96
 
 # What `bind` reads of an array object, and its shape and strides behind that.
 HEAD_BYTES = HEAD + 32
-OBJECT_BYTES = HEAD_BYTES + 32
+OBJECT_BYTES = HEAD_BYTES + 48
 PACKED_BYTES = 8 * PACKED
 OBJECTS_BYTES = 5 * OBJECT_BYTES
 
 
 @function
-def pack(task, p, array, data, kind, rows, classes, size):
-    """An array object at p: rows and classes of elements, or only rows where there is one class."""
+def pack(task, p, array, data, kind, rows, classes, inner, size):
+    """An array object at p, C-contiguous: (outer[, classes], inner), classes 0 if it has none."""
     if data == 0:
         return
     put(task + 8 * (OBJECTS + array), p)
     put(task + 8 * (KINDS + array), kind)
+    shape, strides = p + HEAD_BYTES, p + HEAD_BYTES + 24
     put(p + HEAD, data)
-    put(p + HEAD + 8, np.int32(1 if classes == 0 else 2))
-    put(p + HEAD + 16, p + HEAD_BYTES)
-    put(p + HEAD + 24, p + HEAD_BYTES + 16)
-    put(p + HEAD_BYTES, rows)
-    put(p + HEAD_BYTES + 8, classes)
-    put(p + HEAD_BYTES + 16, size * max(1, classes))
-    put(p + HEAD_BYTES + 24, size)
+    put(p + HEAD + 16, shape)
+    put(p + HEAD + 24, strides)
+    within = inner if 1 < inner < rows else 1  # the rows of a single outer are outer ones
+    put(shape, rows // within)
+    put(strides, size if within < inner else max(1, classes) * inner * size)
+    axes = 1
+    if classes > 0:
+        put(shape + 8, classes)
+        put(strides + 8, inner * size)
+        axes += 1
+    if within > 1:
+        put(shape + 8 * axes, within)
+        put(strides + 8 * axes, size)
+        axes += 1
+    put(p + HEAD + 8, np.int32(axes))
 
 
 @cached
 @entry
-def direct(d):
-    """All rows of a plain call, at once."""
+def direct(d, first, stop, block, room, room_bytes):
+    """A block of a plain call: 0, or 1 if there is no kernel for it."""
     op, size = np.int64(get(d + OP, I32)), np.int64(get(d + BYTES, I32))
-    rows, classes = get(d + ROW_COUNT, I64), get(d + CLASS_COUNT, I64)
+    rows, classes, inner = get(d + ROW_COUNT, I64), get(d + CLASS_COUNT, I64), get(d + INNER, I64)
     slot = ROWS
     if op != DENSE and classes <= (MOST_FLOATS if size == 4 else MOST_DOUBLES):
         slot = FEW
-    elif classes <= SMALL:
+    elif classes <= SMALL or inner > 1:
         slot = TILES
     kernel = get(shared(TABLE) + 8 * (slot + (size == 8)), I64)
     if kernel == 0:
-        put(d + DECLINED, np.int32(1))
-        return
+        return np.int32(1)
+    if first == stop:
+        return np.int32(0)
     task, p = scratch(PACKED_BYTES), scratch(OBJECTS_BYTES)
     for k in range(PACKED):
         put(task + 8 * k, I64)
     put(task, op)
-    put(task + 8 * 3, classes)  # to the last one
+    put(task + 8 * END, classes)
+    put(task + 8 * STREAM, np.int64(get(d + STREAMS, I32)))
     kind = SINGLE if size == 4 else DOUBLE
-    pack(task, p, X, get(d + LOGITS, I64), kind, rows, classes, size)
-    pack(task, p + OBJECT_BYTES, GRAD, get(d + SLOPES, I64), kind, rows, classes, size)
-    pack(task, p + 2 * OBJECT_BYTES, LOSS, get(d + LOSSES, I64), kind, rows, 0, size)
+    pack(task, p, X, get(d + LOGITS, I64), kind, rows, classes, inner, size)
+    pack(task, p + OBJECT_BYTES, GRAD, get(d + SLOPES, I64), kind, rows, classes, inner, size)
+    pack(task, p + 2 * OBJECT_BYTES, LOSS, get(d + LOSSES, I64), kind, rows, 0, inner, size)
     if op == DENSE:
-        pack(task, p + 3 * OBJECT_BYTES, Y, get(d + LABELS, I64), kind, rows, classes, size)
+        pack(task, p + 3 * OBJECT_BYTES, Y, get(d + LABELS, I64), kind, rows, classes, inner, size)
     else:
         width = np.int64(get(d + LABEL_BYTES, I32))
         kind = INT32 if width == 4 else INT64
-        pack(task, p + 3 * OBJECT_BYTES, Y, get(d + LABELS, I64), kind, rows, 0, width)
-    pack(task, p + 4 * OBJECT_BYTES, TOTAL, d + SUM, DOUBLE, 1, 0, 8)
-    # The room is read like an array's memory.
-    room = d + ROOM - HEAD
-    scale, room_bytes = get(d + SCALE, F64), get(d + ROOM_BYTES, I64)
+        pack(task, p + 3 * OBJECT_BYTES, Y, get(d + LABELS, I64), kind, rows, 0, inner, width)
+    pack(task, p + 4 * OBJECT_BYTES, TOTAL, get(d + SUMS, I64), DOUBLE, 1, 0, 1, 8)
+    head = scratch(HEAD_BYTES)  # the room is read like an array's memory
+    put(head + HEAD, room)
+    scale = get(d + SCALE, F64)
     if size == 4:
-        call(kernel, (task, 0.0, 0.0, scale, 0, rows, 0, room, 0, room_bytes, F32))
+        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, head, 0, room_bytes, F32))
     else:
-        call(kernel, (task, 0.0, 0.0, scale, 0, rows, 0, room, 0, room_bytes, F64))
+        call(kernel, (task, 0.0, 0.0, scale, first, stop, block, head, 0, room_bytes, F64))
+    return np.int32(0)
 
 
 #: A capsule's name must outlive it.
@@ -156,4 +169,4 @@ def piece_address() -> int:
 def capsule() -> Any:
     """Wrap the address of `direct` as `_front` takes it."""
     kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return kind(("PyCapsule_New", ctypes.pythonapi))(_address(direct, 1), _NAME, None)
+    return kind(("PyCapsule_New", ctypes.pythonapi))(_address(direct, 6), _NAME, None)

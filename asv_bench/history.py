@@ -1,6 +1,6 @@
 """Condense asv's results to what the documentation shows.
 
-    python asv_bench/history.py FILE "2-core Sapphire Rapids, busy with other work"
+    python asv_bench/history.py FILE "2-core Granite Rapids"
 
 For each commit that was measured, the median of its samples of some benchmarks.
 """
@@ -16,7 +16,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 #: Benchmark -> what its calls are called.
-SHOWN = {"speed.Loss.time_forward": "", "speed.LossWithGrad.time_gradient": ", gradient"}
+SHOWN = {
+    "speed.Loss.time_forward": "",
+    "speed.LossWithGrad.time_gradient": ", gradient",
+    "speed.OtherLoss.time_forward": "",
+    "speed.OtherLossWithGrad.time_gradient": ", gradient",
+}
 CONTENDER = "cython:v4"
 
 

@@ -127,6 +127,7 @@ def compile_all(only=(), arches=ARCHES):
                     "registers": int(re.search(r"Used (\d+) registers", said)[1]),
                     "stack": int(frame),
                     "spills": int(stores) + int(loads),
+                    "atomics": len(re.findall(r"\b(?:atom|red)[.]", ptx)),
                     "local": len(re.findall(r"\b(?:ld|st)[.]local", ptx)),
                     "single": single,
                     # Loads and conversions of arguments that are float64 are no arithmetic.

@@ -179,12 +179,34 @@ def wrong_answers(arrays, *shapes):
         yield "sigmoid loss"
     if not np.allclose(arrays.take(grad), 1 / (1 + np.exp(-wide)) - z, rtol=2e-6, atol=1e-6):
         yield "sigmoid gradient"
+    yield from wrong_products(arrays, random)
     for bad in (-1, 77):
         try:
             fx.sparse_softmax_cross_entropy(arrays.give(x), arrays.give(np.full(100, bad)))
             yield f"label {bad} was taken"
         except IndexError:
             pass
+
+
+def wrong_products(arrays, random):
+    """The same of losses that multiply matrices, beside the host's in float64."""
+    if arrays.name == "numba":
+        return
+    x, weight = (random.standard_normal(shape).astype(np.float32) for shape in ((20, 9), (30, 9)))
+    y = random.integers(0, 30, 20)
+    calls = {
+        "linear": (fx.linear_cross_entropy_with_grad, {}),
+        "NCE": (fx.nce_loss_with_grad, {"num_sampled": 7, "rng": 1}),
+        "sampled softmax": (fx.sampled_softmax_loss_with_grad, {"num_sampled": 7, "rng": 1}),
+    }
+    for name, (call, options) in calls.items():
+        exact, exact_grads = call(x.astype(np.float64), weight.astype(np.float64), y, **options)
+        value, grads = call(*map(arrays.give, (x, weight, y)), **options)
+        pairs = {"loss": (value, exact), "inputs": (grads.inputs, exact_grads.inputs)}
+        pairs["weight"] = grads.weight, exact_grads.weight
+        for what, (got, wanted) in pairs.items():
+            if not np.allclose(arrays.take(got), wanted, rtol=1e-4, atol=1e-5):
+                yield f"{name}: {what}"
 
 
 def copy_speed(arrays, seconds, size=1 << 28):

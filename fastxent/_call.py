@@ -11,20 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _backends, _check, _choices, _config, _numpy, _threads
+from ._choices import BLOCK, LONG, TILE
 from ._numpy import merge, widen
 from ._spec import ALL, FINISH, SCAN, STATS
 
 Array = np.ndarray[Any, Any]
 
-# The partition depends on the shape (and on where the classes lie) only, never on the
-# number of threads: the sums have the same bits for any of them.
-_BLOCK = 1 << 18  # elements per block of rows, at most: some 50 microseconds
-_BLOCKS = 16  # cut a parallel call in as many, or threads would wait for the last one
-_LEAST = 1 << 15  # but into blocks that are worth handing out
 _LABELS = 1 << 14  # labels per block of the pass over them
-_LONG = 1 << 20  # rows longer than this are cut in pieces
+_MANY = 1 << 20  # labels from which that is worth a second thread: 0.3 ms
 _PIECE = 1 << 18
-_TILE = 64  # rows walked together where the classes are not contiguous
 _CHUNK = 1 << 26  # elements of an evaluation done with before the next
 _PAGE = 1 << 12  # bytes
 _SAMPLED_ROWS = 64  # of a sampled loss, handed out together
@@ -106,13 +101,10 @@ def _run(
         parallel = _choices.PARALLEL
     if rows * num_classes * len(folds) < parallel:
         threads = 1
-    if num_classes > _LONG:
+    if num_classes > LONG:
         return [s for fold in folds for s in _run_long(fold, bind, threads, emit, contiguous)]
 
-    block = _block(rows * num_classes * len(folds), parallel)
-    step = max(1, block // num_classes, min(8, rows // 64))
-    if step < rows and (step >= _TILE or not contiguous):
-        step = max(_TILE, step - step % _TILE)
+    step = _choices.rows_per_block(rows, num_classes, len(folds), contiguous, parallel)
     blocks = -(-rows // step)
     total = np.zeros(blocks * len(folds))
     jobs = [
@@ -124,13 +116,6 @@ def _run(
         return total.tolist()
     _run_blocks(jobs, rows, step, threads, emit, products)
     return total.tolist()
-
-
-def _block(size: int, parallel: int) -> int:
-    """Elements per block of a call on so many."""
-    if size < parallel:
-        return size
-    return min(_BLOCK, max(_LEAST, size // _BLOCKS))
 
 
 def _run_blocks(
@@ -163,7 +148,7 @@ def _run_long(
 ) -> Iterator[float]:
     """Long rows: statistics of the pieces, merged in order; then losses; then gradients."""
     num_classes = fold.classed[0].shape[1]
-    step = 1 if contiguous else _TILE
+    step = 1 if contiguous else TILE
     pieces = _pieces(0, num_classes)
     stats = _scan(fold, bind, pieces, step, threads)
     total = np.zeros(-(-fold.rows // step))
@@ -270,7 +255,7 @@ def _run_chunks(fold: _Fold, bind: _Bind, threads: int, tick: Callable[[int], No
     x, rows = fold.classed[0], fold.rows
     num_classes = x.shape[1]
     width = max(1, _CHUNK // rows)
-    step = 1 if x.strides[1] == x.itemsize else max(_TILE, _BLOCK // width // _TILE * _TILE)
+    step = 1 if x.strides[1] == x.itemsize else max(TILE, BLOCK // width // TILE * TILE)
     stats = None
     for begin in range(0, num_classes, width):
         end = min(begin + width, num_classes)
@@ -295,7 +280,7 @@ def _touch(x: Array, threads: int) -> None:
     every = max(1, _PAGE // max(1, abs(x.strides[rows])))
     x = np.moveaxis(x, 1, 0)  # classes first
     x = x[:, ::every] if rows == 0 else x[:, :, ::every]
-    step = max(1, _TILE * len(x) // max(1, x.size))
+    step = max(1, TILE * len(x) // max(1, x.size))
 
     def work(k: int) -> None:
         x[k * step : (k + 1) * step].copy()
@@ -335,7 +320,7 @@ def normalize(kind: str, x: Any, axis: Any, where: Any, out: Any, keepdims: bool
     settings = _config.current()
     chosen = _backends.choose(settings.backend)
     if chosen.front is not None and where is None:
-        plain = chosen.front.normalize(kind, x, axis, out, keepdims)
+        plain = chosen.front.normalize(settings.threads, kind, x, axis, out, keepdims)
         if plain is not None:
             return plain
     threads = settings.threads or _threads.default_threads()
@@ -418,7 +403,7 @@ def loss(
         and labels_grad_out is None
     ):
         plain = chosen.front.loss(
-            index, logits, labels, axis, label_smoothing, z_loss, reduction, out,
+            settings.threads, index, logits, labels, axis, label_smoothing, z_loss, reduction, out,
             with_grad, grad_out,
         )  # fmt: skip
         if plain is not None:
@@ -568,15 +553,17 @@ def _label_pass(
     """For each block of labels: are they good, the sum of their weights, how many count."""
     u, y = fold.plain[0], fold.plain[3]
     inner = y.shape[1] if y.ndim == 2 else 1
-    found: list[Any] = [None] * _part_count(_LABELS, inner, y.shape[0])
+    # Handing out blocks takes longer than looking at a few of them.
+    step = max(1, y.size) if y.size < _choices.PARALLEL else _LABELS
+    found: list[Any] = [None] * _part_count(step, inner, y.shape[0])
 
     def work(k: int) -> None:
-        rows = _part(k, _LABELS, inner)
+        rows = _part(k, step, inner)
         found[k] = chosen.kernels.labels(
             y[rows], None if u is None else u[rows], w, ignore, num_classes
         )
 
-    _threads.run(work, len(found), threads if y.size >= _choices.PARALLEL else 1)
+    _threads.run(work, len(found), threads if y.size >= _MANY else 1)
     return found
 
 
@@ -799,7 +786,7 @@ def scan_rows(x: Array, w: Any, e: float, stats: Array | None) -> Array:
             begin, end, False,
         )  # fmt: skip
 
-    step = max(1, _BLOCK // width)
+    step = max(1, BLOCK // width)
     found = _scan(_Fold([x], []), bind, _pieces(0, width), step, threads, products=True)
     return found if stats is None else merge(np.stack([stats, found]))
 
@@ -832,7 +819,7 @@ def softmax_rows(x: Array, factor: Array, stats: Array) -> None:
         x, elsewhere, None, None, factor, None, 0.0, 0.0, None, None, x, stats, 1.0, None, FINISH,
         0, width, False,
     )  # fmt: skip
-    _run_blocks([job], rows, max(1, _BLOCK // width), threads, products=True)
+    _run_blocks([job], rows, max(1, BLOCK // width), threads, products=True)
 
 
 def add_outer(x: Array, a: Array | None, b: Array | None) -> None:
@@ -853,7 +840,7 @@ def sum_columns(x: Array) -> Array:
     """The sum of each column in float64."""
     _, threads = _here()
     sums = np.empty(x.shape[1])
-    step = max(16, _BLOCK // max(1, len(x)))
+    step = max(16, BLOCK // max(1, len(x)))
 
     def work(k: int) -> None:
         columns = slice(k * step, (k + 1) * step)
@@ -873,7 +860,7 @@ def entry_rows(x: Array, z: Array, g: Any, scale: float, losses: Array | None, e
     With ``emit`` the gradient takes the place of ``x``.
     """
     chosen, threads = _here()
-    step = _block(x.size, _choices.AWAKE)
+    step = _choices.block(x.size, _choices.AWAKE)
     total = np.zeros(-(-x.size // step)) if losses is None else None
     job = chosen.kernels.elements(
         x, z, None, g, None, 0.0, "logits", losses, total, x if emit else None, scale, False
@@ -954,7 +941,7 @@ def _run_entries(
         threads = 1
     folds = list(_flat(arrays))
     each = size // len(folds)
-    step = _block(size, _choices.PARALLEL)
+    step = _choices.block(size, _choices.PARALLEL)
     blocks = -(-each // step)
     total = np.zeros(blocks * len(folds))
     jobs = [

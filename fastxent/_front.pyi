@@ -8,9 +8,12 @@ class Call: ...
 @final
 class Front:
     def __new__(cls, capsule: object) -> Front: ...
-    def normalize(self, kind: str, x: Any, axis: Any, out: Any, keepdims: bool) -> Any | None: ...
+    def normalize(
+        self, threads: int | None, kind: str, x: Any, axis: Any, out: Any, keepdims: bool
+    ) -> Any | None: ...
     def loss(
         self,
+        threads: int | None,
         index: bool,
         logits: Any,
         labels: Any,

@@ -14,9 +14,10 @@ interpreter is, and a fork may happen at any time: the child starts without help
 
 import os
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 cdef extern from "_pool.h" nogil:
@@ -195,5 +196,26 @@ def reset():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=reset)
+
+
+def sweep(uintptr_t f, uintptr_t with_context, int64_t pieces, int threads, room):
+    """Run kernels that Cython does not know: a `fx_piece` and its context, by their addresses.
+
+    Tell whether the pool did; it may have other work.
+    """
+    cdef Py_buffer b
+    cdef int state
+    b.buf = NULL
+    b.len = 0
+    if room is not None:
+        PyObject_GetBuffer(room, &b, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            state = run(<fx_piece>f, <void*>with_context, pieces, threads, <char*>b.buf, b.len)
+    finally:
+        if room is not None:
+            PyBuffer_Release(&b)
+    return state == DONE
+
 
 RUN = PyCapsule_New(<void*>&run, FX_POOL, NULL)

@@ -272,6 +272,10 @@ def sequence_loss_by_example(
     >>> fx.sequence_loss_by_example(x, y, w).round(6).tolist()
     [0.076927, 1.098612]
     """
+    if gpu := _of_gpu(logits):
+        return gpu.by_example(
+            _call._fold, logits, targets, weights, average_across_timesteps, softmax_loss_function
+        )
     steps = _check.steps(logits, targets, weights)
     losses = []
     for x, y, w in steps:
@@ -351,6 +355,10 @@ def sequence_loss_by_example_with_grad(
     >>> [step.round(6).tolist() for step in grad]
     [[[0.878878, 0.118943, -0.997821]], [[0.0, 0.0, 0.0]]]
     """
+    if gpu := _of_gpu(logits):
+        return gpu.by_example(
+            _call._fold, logits, targets, weights, average_across_timesteps, None, True, upstream
+        )
     steps = _check.steps(logits, targets, weights)
     shares: Any = [_check.broadcast("weights", w, np.shape(y), "losses") for _, y, w in steps]
     if average_across_timesteps:
@@ -359,6 +367,13 @@ def sequence_loss_by_example_with_grad(
     losses = [loss for loss, _ in pairs]
     loss = np.sum(losses, axis=0, dtype=np.float64).astype(np.result_type(*losses))
     return loss, [grad for _, grad in pairs]
+
+
+def _of_gpu(logits: Sequence[Any]) -> Any:
+    """The path of a call whose first time step is on a GPU, or None."""
+    if len(logits) == 0 or type(logits[0]) is np.ndarray:
+        return None
+    return _backends.gpu_calls(logits[0])
 
 
 def _step_loss(x: Any, y: Any, w: Any, with_grad: bool = False, upstream: Any = None) -> Any:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -120,6 +121,12 @@ def test_arrays_of_a_gpu_where_none_can_be_used():
             call()
 
 
+def test_one_file_knows_llvm():
+    folder = pathlib.Path(_cuda.__file__).parent
+    knows = {p.name for p in folder.glob("*.py") if re.search(r"llvmlite|extending", p.read_text())}
+    assert knows == {"_intrinsics.py"}
+
+
 @pytest.mark.skipif("cuda" in words(), reason="there is a GPU")
 def test_reasons_one_by_one(monkeypatch):
     """What is missing: the driver, the GPU, the extra, a toolkit."""
@@ -201,12 +208,16 @@ def test_machine_code():
     assert len({r["kernel"] for r in records}) >= 33
     for r in records:
         assert r["stack"] == r["spills"] == r["local"] == 0, r
+        assert r["atomics"] == 0, r  # the bits would depend on who comes first
         assert r["registers"] <= LIMIT, r
         if r["single"]:
             assert not r["doubles"], r
         if r["kernel"].startswith(("rows", "entries")):
             assert r["vector_loads"] >= 1, r
             assert r["vector_stores"] >= 1, r
+        if r["kernel"].startswith("entries"):  # logits and, in their dtype, labels
+            assert r["vector_loads"] >= 2 - ("labels in float64" in r["kernel"]), r
+            assert r["vector_stores"] >= 2, r
         if r["kernel"].startswith("rows, general"):  # logits and label masses; both gradients
             assert r["vector_loads"] >= 4, r
             assert r["vector_stores"] >= 2, r

@@ -136,13 +136,13 @@ def test_plain_rows_alone(index_loss, backend, dtype, classes):
 
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_outputs_larger_than_the_cache(name, compiled, dtype, axis):
+def test_outputs_larger_than_the_cache(name, compiled, dtype, axis, monkeypatch):
     """Written past the cache or not, at any alignment: the same bits, nothing beside them."""
     if name == "logsumexp" or (axis == 0 and not SPECS[name].has_classes):
         return  # its output is small; an entry has no axis
     along = cases.only(name, axis=axis)
     x, y = _big(name, dtype, 2**24 // data.dtype_of(dtype).itemsize // 1009 + 7, 1009)
-    assert x.nbytes > 2**24
+    monkeypatch.setattr(_choices, "STREAM_BYTES", x.nbytes)
     if axis == 0:
         x, y = np.ascontiguousarray(x.T), np.ascontiguousarray(y.T)
     f = cases.with_grad(name) if SPECS[name].is_loss else None
@@ -166,14 +166,16 @@ def test_outputs_larger_than_the_cache(name, compiled, dtype, axis):
 @pytest.mark.parametrize(
     ("dtype", "shape"), [("float32", (3, 21, 50_001)), ("float64", (1, 5, 2**18 + 2**16))], ids=str
 )
-def test_gradients_past_the_cache_along_an_inner_axis(row_name, compiled, dtype, shape):
+def test_gradients_past_the_cache_along_an_inner_axis(
+    row_name, compiled, dtype, shape, monkeypatch
+):
     """They are written in groups of tiles, whole lines only: at any alignment the same bits."""
     name = row_name
     if name == "logsumexp":
         return  # its output is small
     random = data.rng(5)
     x = random.standard_normal(shape, dtype=dtype)
-    assert x.nbytes >= _choices.STREAM_BYTES
+    monkeypatch.setattr(_choices, "STREAM_BYTES", x.nbytes)
     if SPECS[name].family == "dense":
         y = random.random(x.shape, dtype=np.float32)
     else:

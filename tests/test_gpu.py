@@ -176,6 +176,26 @@ def test_any_alignment_with_every_option(library, dtype):
         np.testing.assert_allclose(on_gpu.take(labels_out), host, rtol=close)
 
 
+def test_any_alignment_of_entries(library, dtype):
+    """Logits, labels, losses and gradients that begin somewhere between two boundaries."""
+    if library not in ("simulated", "torch", "cupy") or dtype not in on_gpu.kinds(library):
+        pytest.skip("no views by slices, or no such dtype")
+    name, n = "sigmoid_cross_entropy", 20
+    wide, _ = cases.rows(dtype, 2, 24, name)
+    labels = data.binary_labels(wide, dtype=wide.dtype)
+    for starts in ((0, 0, 0, 0), (0, 1, 2, 0), (4, 4, 4, 4), (1, 1, 1, 3), (0, 4, 1, 1)):
+        x, z = (a[:, s : s + n] for a, s in zip((wide, labels), starts))
+        exact = cases.exact(name, x.copy(), z.copy())
+        room = np.zeros(wide.shape, cases.value_dtype(name, dtype))
+        gx, gz, out, grad_out = (
+            on_gpu.give(library, a)[:, s : s + n]
+            for a, s in zip((wide, labels, room, np.zeros_like(wide)), starts)
+        )
+        cases.with_grad(name)(gx, gz, out=out, grad_out=grad_out)
+        cases.assert_loss(on_gpu.take(out), name, dtype, exact)
+        cases.assert_grad(on_gpu.take(grad_out), name, dtype, exact)
+
+
 def test_results_are_of_the_same_kind_and_outputs_are_used(library, loss):
     x, y = rows(library, "float32", 8, 10, loss)
     gx, gy = on_gpu.give(library, x), on_gpu.give(library, y)
@@ -381,6 +401,30 @@ def test_nothing_to_do(library):
     assert np.isnan(mean)
 
 
+@pytest.mark.slow
+def test_more_than_2_31_elements(library):
+    """The last row lies behind them; so do the last class's logits. Takes 9 GB of the GPU."""
+    if library not in ("torch", "cupy"):
+        pytest.skip("no place for so many")
+    package = pytest.importorskip(library)
+    c = 1 << 16
+    n = (1 << 15) + 3
+    on = {"device": "cuda"} if library == "torch" else {}
+    x = package.zeros((n, c), dtype=package.float16, **on)
+    x[n - 1, c - 1] = 9.0
+    y = package.zeros((n,), dtype=package.int64, **on)
+    value, grad = fx.sparse_softmax_cross_entropy_with_grad(x, y, grad_out=x)
+    assert grad is x
+    exact = np.log(c - 1 + np.exp(9.0))
+    np.testing.assert_allclose(on_gpu.take(value[-2:]), [np.log(c), exact], rtol=1e-6)
+    got = on_gpu.take(x[-1])
+    np.testing.assert_allclose(got[-1], np.exp(9.0 - exact), rtol=1e-3)
+    np.testing.assert_allclose(got[0], -1.0, rtol=1e-3)
+    y[n - 2] = c
+    with pytest.raises(IndexError, match=rf"position \({n - 2}\)"):
+        fx.sparse_softmax_cross_entropy(x, y)
+
+
 @pytest.mark.parametrize("average", AVERAGES, ids=str)
 def test_sequences(library, average):
     """As on the host, with padded steps and an example of them only; and without weights."""
@@ -402,6 +446,32 @@ def test_sequences(library, average):
     assert not nothing.any()
     with pytest.raises(ValueError, match="logits must have shape"):
         on_gpu.call(library, fx.sequence_loss, x[0], y[0])
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_sequences_by_example(library, average):
+    random = data.rng(4)
+    x = random.standard_normal((3, 4, 5)).astype(np.float32)
+    y = random.integers(0, 5, (3, 4))
+    w = np.array([[1, 1, 0.5, 0], [0, 2, 1, 0], [2, 0, 0, 0]])
+    y[0, 3] = 99  # padding is not looked at
+    steps = [[on_gpu.give(library, step) for step in a.copy()] for a in (x, y, w)]
+    f, g = fx.sequence_loss_by_example, fx.sequence_loss_by_example_with_grad
+    upstream = np.array([1.0, 0, -2, 3])
+    value2, grad2 = g(x, y, w, average, upstream=upstream)
+    value, grad = g(*steps, average, upstream=on_gpu.give(library, upstream))
+    value = on_gpu.take(value)
+    assert value.dtype == value2.dtype
+    np.testing.assert_allclose(value, value2, rtol=1e-6)
+    for a, b in zip(grad, grad2, strict=True):
+        np.testing.assert_allclose(on_gpu.take(a), b, rtol=1e-6, atol=1e-8)
+    steps[1][0] = on_gpu.give(library, y[0] % 5)  # a function of the caller's knows no weights
+    own = on_gpu.take(f(*steps, average, fx.nll_loss))
+    np.testing.assert_allclose(own, f(x, y % 5, w, average, fx.nll_loss), rtol=1e-6, atol=1e-8)
+    with pytest.raises(TypeError, match=r"^weights must be on the GPU, like logits; got ndarray"):
+        f(*steps[:2], w, average)
+    with pytest.raises(ValueError, match=r"^logits, targets and weights must be of one length"):
+        f(*steps[:2], steps[2][:1], average)
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)

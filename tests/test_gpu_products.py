@@ -360,6 +360,23 @@ def test_scatter_add(library, dtype):
                                    atol=tolerance)  # fmt: skip
 
 
+def test_numpy_arrays_by_the_backend(library):
+    """Copied over and back a tile at a time; products by NumPy."""
+    x, weight, y = problem(library, "float32")
+    calls = (
+        lambda: fx.linear_cross_entropy_with_grad(x, weight, y, bias=weight[:, 0], z_loss=0.1),
+        lambda: fx.nce_loss_with_grad(x, weight, y, num_sampled=3, rng=0),
+        lambda: fx.sampled_softmax_loss_with_grad(x, weight, y[:, None] % 5, num_sampled=3, rng=0),
+    )
+    for call in calls:
+        host, host_grads = call()
+        with fx.config(backend="cuda"):
+            loss, grads = call()
+        for a, b in zip((loss, *grads), (host, *host_grads)):
+            if b is not None:
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 # ---- errors --------------------------------------------------------------------------
 
 

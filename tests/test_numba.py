@@ -159,10 +159,10 @@ def test_small_calls_take_the_compiled_way_in():
         fx.set_config(backend="numba")
         front = _backends.choose("numba").front
         x = np.ones((2, 5), np.float32)
-        print(front.normalize("softmax", x, -1, None, False))
+        print(front.normalize(None, "softmax", x, -1, None, False))
         fx.logsumexp(x)
-        print(front.normalize("softmax", x, -1, None, False) is not None)
-        print(front.normalize("softmax", x.astype(float), -1, None, False))
+        print(front.normalize(None, "softmax", x, -1, None, False) is not None)
+        print(front.normalize(None, "softmax", x.astype(float), -1, None, False))
         """
     )
     assert out.splitlines() == ["None", "True", "None"]
@@ -196,7 +196,16 @@ def _features():
 # ---- threads -----------------------------------------------------------------------------
 
 
-def test_threads_are_capped_at_the_pool_and_given_back():
+@pytest.fixture
+def on_numbas_threads(monkeypatch):
+    """As where there is no compiled extension, and so no pool of its own."""
+    monkeypatch.setattr(kernels(), "_pool", None)
+
+
+ON_NUMBAS_THREADS = "from fastxent._numba import kernels; kernels()._pool = None"
+
+
+def test_threads_are_capped_at_the_pool_and_given_back(on_numbas_threads):
     import numba
 
     x = rows(4000, 200)[0]
@@ -206,7 +215,7 @@ def test_threads_are_capped_at_the_pool_and_given_back():
     assert numba.get_num_threads() == before
 
 
-def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one():
+def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one(on_numbas_threads):
     """While one thread sweeps, another's call runs on the other pool, with the same bits."""
     jobs = kernels()
     x = rows(4000, 200)[0]
@@ -220,17 +229,37 @@ def test_a_sweep_needs_no_other_pool_but_a_second_caller_has_one():
     jobs.Job._sweep = sweep
     try:
         with fx.config(threads=2):
-            swept = fx.softmax(x)
+            swept = fx.softmax(x, where=True)  # not a plain call: those have the compiled pool
             assert sweeps == [True]
             with jobs._sweeping:
-                pooled = fx.softmax(x)
+                pooled = fx.softmax(x, where=True)
             assert sweeps == [True, False]
     finally:
         jobs.Job._sweep = real
     assert swept.tobytes() == pooled.tobytes()
 
 
-LAYERS = """
+@pytest.mark.parametrize("shape", [(4000, 200), (3, 1 << 21)], ids=["rows", "pieces"])
+def test_all_threads_give_the_same_bits(shape, monkeypatch):
+    """The compiled pool's, Numba's and one alone; row blocks and pieces of long rows."""
+    jobs = kernels()
+    x, y = rows(*shape)
+
+    def results():
+        loss, grad = fx.sparse_softmax_cross_entropy_with_grad(x, y)
+        return loss.tobytes(), grad.tobytes(), fx.logsumexp(x).tobytes()
+
+    with fx.config(threads=2):
+        pooled = results()
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "_pool", None)
+            swept = results()
+    with fx.config(threads=1):
+        assert results() == pooled == swept
+
+
+LAYERS = f"""
+{ON_NUMBAS_THREADS}
 import threading, workers, numba
 import fastxent as fx
 failures = []
@@ -263,7 +292,8 @@ def test_every_threading_layer_bears_many_callers(layer):
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
 def test_a_forked_child_keeps_off_numbas_threads(layer):
     """The OpenMP layer ends a forked child that enters it."""
-    code = """
+    code = f"""
+    {ON_NUMBAS_THREADS}
     import os, warnings, numba, workers
     warnings.simplefilter("ignore", DeprecationWarning)
     before = workers.losses(backend="numba")[0]

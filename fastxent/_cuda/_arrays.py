@@ -127,6 +127,7 @@ class Library:
         return number if isinstance(number, int) else None
 
     def __enter__(self) -> "Library":
+        self._outside = len(_simulated.memory)  # of a call around this one
         if not SIMULATED and self._device is not None:
             self._stack.enter_context(cuda.gpus[self._device])
         if self._root == "cupy" and self._device is not None:
@@ -135,7 +136,7 @@ class Library:
 
     def __exit__(self, *error: Any) -> None:
         if SIMULATED:
-            _simulated.memory.clear()
+            del _simulated.memory[self._outside :]
         self._stack.close()
 
     def array(self, name: str, a: Any) -> Any:

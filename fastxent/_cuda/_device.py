@@ -291,6 +291,62 @@ def sequence(
         return (made, result[1]) if with_grad else made
 
 
+def by_example(
+    fold: Fold, logits: Any, targets: Any, weights: Any, average: bool, function: Any,
+    with_grad: bool = False, upstream: Any = None,
+) -> Any:  # fmt: skip
+    """Weighted losses of each example, from lists over time of (batch, symbols)."""
+    with Library("logits", logits[0]) as library:
+        plans = [_Plan(library, "logits", x) for x in logits]
+        stream, steps = plans[0].stream, len(plans)
+        labels = [library.array("targets", y) for y in targets]
+        _check.steps(logits, labels, weights)
+        for plan in plans:
+            if plan.x.ndim != 2:
+                raise ValueError(
+                    "logits on a GPU must have shape (batch, symbols) at every time step; got "
+                    f"{plan.x.shape}"
+                )
+        shape = (len(plans[0].x),)
+        y = [_check.index_labels(a, p.x, 1) for a, p in zip(labels, plans)]
+        us = [_weights(library, "weights", w, shape, "losses") for w in weights]
+        g, _ = plans[0].upstream(upstream, shape, shape)
+        if average:
+            together, _ = library.scratch((*shape, steps), np.float64)
+            for k, u in enumerate(us):
+                _launch.move(stream, together[:, k, None], u[:, None])
+            shares, _ = library.scratch(together.shape, np.float64)
+            _launch.shares(stream, together, 1.0, shares)
+            us = [shares[:, k] for k in range(steps)]
+        grads, losses = [], []
+        for k, plan in enumerate(plans):
+            if function is None:
+                loss, kept = library.scratch(shape, plan.value_type)
+                result = _rows_loss(
+                    plan, fold, True, 1, y[k], us[k], None, None, 0.0, 0.0, None, "none",
+                    (kept, loss), with_grad, g, 1.0, (None, None), None,
+                )  # fmt: skip
+                grads.append(result[1] if with_grad else None)
+            else:
+                loss = library.array("softmax_loss_function", function(logits[k], targets[k]))
+                if loss.shape != shape:
+                    raise ValueError(
+                        f"softmax_loss_function must return losses of shape {shape}; got "
+                        f"{loss.shape}"
+                    )
+            losses.append(loss)
+        kind = np.result_type(*losses)
+        columns, _ = library.scratch((*shape, steps), np.float64)
+        for k, (loss, u) in enumerate(zip(losses, us)):
+            by = None if function is None else u  # or it is in the loss already
+            _launch.move(stream, columns[:, k, None], loss[:, None], by=by)
+        sums, made = library.make(shape, kind)
+        total, _ = library.scratch(shape, np.float64)
+        _launch.row_sums(stream, columns, total)
+        _launch.move(stream, sums[None], total[None])
+        return (made, grads) if with_grad else made
+
+
 def picked(
     fold: Fold, log_probs: Any, labels: Any, axis: Any, sample_weight: Any, class_weight: Any,
     ignore_index: Any, reduction: Any, out: Any, with_grad: bool, upstream: Any, grad_out: Any,

@@ -9,9 +9,11 @@ import numpy as np
 from numba import cuda, float32, float64
 
 from ._language import (
+    BFLOAT,
     DOUBLE,
     F32,
     F64,
+    HALF,
     SINGLE,
     U16,
     WARP,
@@ -70,7 +72,7 @@ def _make(kind, wide_labels):
     width = 8 if kind == "float64" else 4 if kind == "float32" else 2
     wide = 8 if kind == "float64" else 4
     group = min(16, 4 * width)
-    native = DOUBLE if kind == "float64" else SINGLE
+    own = {"float64": DOUBLE, "float32": SINGLE, "float16": HALF, "bfloat16": BFLOAT}[kind]
     numba_real = float64 if kind == "float64" else float32
     infinity, nan = real(np.inf), real(np.nan)
     quarter, three_quarters, far = real(0.25), real(0.75), real(40)
@@ -245,9 +247,10 @@ def _make(kind, wide_labels):
             ))
         )  # fmt: skip
         labels_alike = (
-            width == wide and not wide_labels and t[Z_KIND] == native and t[Z_INNER] == width
+            not wide_labels and t[Z_KIND] == own and t[Z_INNER] == width
             and (t[Z] | t[Z_OUTER]) & (group - 1) == 0
         )  # fmt: skip
+        losses_alike = t[LOSS_INNER] == wide and (t[LOSS] | t[LOSS_OUTER]) & 15 == 0
         for number in range(first, fours, step):
             o, i = np.int64(0), number * 4
             if per_row < fours:
@@ -270,8 +273,10 @@ def _make(kind, wide_labels):
                     lb, b = entry(t, f, b, zb, o, i + 1)
                     lc, c = entry(t, f, c, zc, o, i + 2)
                     ld, d = entry(t, f, d, zd, o, i + 3)
-                    if t[LOSS] != 0:
-                        r = t[LOSS] + o * t[LOSS_OUTER] + i * t[LOSS_INNER]
+                    r = t[LOSS] + o * t[LOSS_OUTER] + i * t[LOSS_INNER]
+                    if t[LOSS] != 0 and losses_alike:
+                        put4(r, la, lb, lc, ld)
+                    elif t[LOSS] != 0:
                         put(r, la)
                         put(r + t[LOSS_INNER], lb)
                         put(r + 2 * t[LOSS_INNER], lc)

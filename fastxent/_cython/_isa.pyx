@@ -17,7 +17,8 @@ numbers of the gradient ``g (a exp(x - m) - c)``, and the label's own entry.
 
 Rows come in two shapes.  With contiguous classes one row is walked in blocks, lanes
 across the classes (``_rows.pxi``).  Otherwise, and for few classes, ``TILE`` rows are
-walked together, one row per lane (``_tiles.pxi``).  Explicit lanes vectorise without
+walked together, one row per lane (``_tiles.pxi``; plain ones of very few classes, where the
+processor has AVX-512, in ``_columns.pxi``).  Explicit lanes vectorise without
 reassociating anything, so the bits do not depend on the compiler's mood.
 """
 
@@ -69,6 +70,7 @@ cdef extern from "_elements.h" nogil:
     Py_ssize_t find_double(const double*, Py_ssize_t, double)
     void prefetch(const char*)
     double fma(double, double, double)
+    float FLT_MAX
     double INFINITY
     double NAN
 
@@ -76,8 +78,8 @@ cdef extern from "_tiles.h" nogil:
     bint HAS_ADD_EXP_TILE
     void add_exp_tile(const float*, Py_ssize_t, const float*, const float*, float*, float*, float*,
                       float*, const char*, Py_ssize_t)
-    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*)
-    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
+    void floats_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, float*, Py_ssize_t)
+    void lanes_to_floats(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
     void doubles_to_lanes(const char*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*)
     void lanes_to_doubles(const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, char*)
 
@@ -96,6 +98,8 @@ cdef extern from "_rows.h" nogil:
     void scale_floats(const float*, Py_ssize_t, float, float, Py_ssize_t, float, float*, bint)
     void scale_doubles(const double*, Py_ssize_t, double, double, Py_ssize_t, double, double*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
+    void less_kept_floats(const float*, const float*, const float*, float, float, Py_ssize_t, float,
+                          float, float, float, float*)
     void less_floats(const float*, const float*, const float*, Py_ssize_t, float, float, float,
                      float, float*)
 
@@ -110,11 +114,31 @@ cdef extern from "_direct.h" nogil:
         const char* y
         char* loss
         char* grad
-        Py_ssize_t rows, classes
-        double scale, total
-        char* room
-        Py_ssize_t room_bytes
+        Py_ssize_t rows, classes, inner
+        double scale
+        bint stream
+        double* totals
     const char* FX_DIRECT
+
+cdef extern from "_columns.h" nogil:
+    bint HAS_COLUMNS
+    enum:
+        FX_COLUMNS, FX_COLUMNS_ROWS, FX_COLUMNS_CLASSES
+    ctypedef struct fx_columns:
+        Op op
+        bint slopes
+        Py_ssize_t rows, classes, pitch
+        float* x
+        const int32_t* label
+        const float* factor
+        const float* slope
+        float scale
+        float* loss
+        const char* ahead
+        Py_ssize_t ahead_row, ahead_class
+    double columns_settle(const fx_columns*)
+    void columns_load(const fx_columns*, const char*, Py_ssize_t, Py_ssize_t)
+    void columns_store(const fx_columns*, char*, Py_ssize_t, Py_ssize_t, bint)
 
 cdef extern from "_pool.h" nogil:
     ctypedef void (*fx_piece)(void*, int64_t, char*, Py_ssize_t) noexcept nogil
@@ -719,6 +743,7 @@ cdef double finish(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, double r,
 
 include "_rows.pxi"
 include "_tiles.pxi"
+include "_columns.pxi"
 
 
 # ---------------------------------------------------------------- jobs
@@ -728,8 +753,9 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
     cdef Py_ssize_t whole = size // <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t near = NEAR // 2 if t.op == DENSE else <Py_ssize_t>NEAR    # labels want room too
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(
-        <Py_ssize_t>BATCH, (NEAR if t.grad.data != NULL else BATCH * BLOCK) // width))
+        <Py_ssize_t>BATCH, (near if t.grad.data != NULL else BATCH * BLOCK) // width))
     cdef double total = 0
     cdef real* kept = NULL
     cdef float buffers[2 * BLOCK]
@@ -740,13 +766,18 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     next.far = sizeof(real) == 8 and has_coefficients(t)
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // <Py_ssize_t>sizeof(real) - BLOCK, (BASES - BATCH) * BLOCK)
-    if (t.grad.data != NULL and t.phase == ALL and not has_coefficients(t) and t.op != LOG_SOFTMAX
+    # Where they cancel against labels, doubles are computed anew from what rounding them lost.
+    if (t.grad.data != NULL and t.phase == ALL and t.op != LOG_SOFTMAX
+            and (not has_coefficients(t) or (sizeof(real) == 4 and not t.tiled))
             and most * (width + (width + DEPTH - 1) // DEPTH if t.tiled else width) <= size):
         kept = <real*>room
     if kept != NULL and most == 1 and t.stats.data == NULL:
         total = run_long_rows(t, first, stop, kept, &next, unused)
         row = stop
-    if t.tiled:
+    if is_plain(t):
+        total = run_columns(t, first, stop)
+        row = stop
+    elif t.tiled:
         total = run_tiles(t, first, stop, kept, room, whole, unused)
         row = stop
     while row < stop:
@@ -1092,38 +1123,46 @@ def labels(y, u, w, ignore, Py_ssize_t num_classes):
     return good, weight, nonzero
 
 
-# ---------------------------------------------------------------- small calls
+# ---------------------------------------------------------------- plain calls
 
-cdef inline void lay(View* v, const char* data, int kind, Py_ssize_t outer,
-                     Py_ssize_t classes) noexcept nogil:
+cdef inline void lay(Task* t, View* v, const char* data, int kind, Py_ssize_t classes,
+                     Py_ssize_t inner) noexcept nogil:
+    """C-contiguous (outer, classes, inner); the rows of a single outer are outer ones."""
+    cdef Py_ssize_t bytes = element_size[kind]
     v.data = <char*>data
     v.kind = kind
-    v.outer = outer
-    v.classes = classes
+    v.inner = bytes
+    v.classes = inner * bytes
+    v.outer = bytes if t.num_inner < inner else classes * inner * bytes
 
 
-cdef void direct(fx_direct* d) noexcept nogil:
-    """All rows of a plain call, at once."""
+cdef int direct(const fx_direct* d, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
+                char* room, Py_ssize_t room_bytes) noexcept nogil:
+    """A block of a plain call."""
     cdef Task t
     cdef int kind = KIND_F32 if d.bytes == 4 else KIND_F64
+    if first == stop:
+        return 0
     memset(&t, 0, sizeof(Task))
     t.op = d.op
-    t.num_outer = d.rows
+    t.num_inner = d.inner if d.rows > d.inner else 1
+    t.num_outer = d.rows // t.num_inner
     t.num_classes = t.end = d.classes
-    t.num_inner = 1
     t.single = d.bytes == 4
-    lay(&t.x, d.x, kind, d.classes * d.bytes, d.bytes)
-    lay(&t.grad, d.grad, kind, d.classes * d.bytes, d.bytes)
-    lay(&t.loss, d.loss, kind, d.bytes, 0)
+    lay(&t, &t.x, d.x, kind, d.classes, d.inner)
+    lay(&t, &t.grad, d.grad, kind, d.classes, d.inner)
+    lay(&t, &t.loss, d.loss, kind, 1, d.inner)
     if t.op == DENSE:
-        lay(&t.y, d.y, kind, d.classes * d.bytes, d.bytes)
+        lay(&t, &t.y, d.y, kind, d.classes, d.inner)
     else:
-        lay(&t.y, d.y, KIND_I32 if d.label_bytes == 4 else KIND_I64, d.label_bytes, 0)
+        lay(&t, &t.y, d.y, KIND_I32 if d.label_bytes == 4 else KIND_I64, 1, d.inner)
     t.tiled = by_tiles(&t, d.bytes)
     t.in_place = d.grad != NULL and d.grad == d.x
     t.scale = d.scale
-    t.total = &d.total
-    compute_rows(&t, 0, d.rows, 0, d.room, d.room_bytes)
+    t.stream = d.stream
+    t.total = d.totals
+    compute_rows(&t, first, stop, block, room, room_bytes)
+    return 0
 
 
 #: For `_front`, which asks no Python of the kernels.

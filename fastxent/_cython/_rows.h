@@ -212,6 +212,36 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
     }
 }
 
+/* g ((a + tail) first e - (c + c_tail)), e from the scan, as block_less_kept in _rows.pxi. */
+FX_INLINE void fx_less_kept(const float *e, const float *c, const float *c_tail, float fixed,
+                            float fixed_tail, ptrdiff_t n, float first, float a, float tail, float g,
+                            float *to, int some, int tails, int once) {
+    ptrdiff_t k;
+    for (k = 0; k < n; k += 16) {
+        __mmask16 mask = fx_first16(n - k);
+        __m512 v = _mm512_maskz_loadu_ps(mask, e + k), low, r;
+        if (!once) v = _mm512_mul_ps(_mm512_set1_ps(first), v);
+        r = some ? _mm512_maskz_loadu_ps(mask, c + k) : _mm512_set1_ps(fixed);
+        r = _mm512_fmsub_ps(_mm512_set1_ps(a), v, r);
+        low = !some ? _mm512_set1_ps(fixed_tail) : tails ? _mm512_maskz_loadu_ps(mask, c_tail + k)
+            : _mm512_setzero_ps();
+        low = _mm512_fmsub_ps(_mm512_set1_ps(tail), v, low);
+        _mm512_mask_storeu_ps(to + k, mask, _mm512_mul_ps(_mm512_set1_ps(g), _mm512_add_ps(r, low)));
+    }
+}
+
+static inline void less_kept_floats(const float *e, const float *c, const float *c_tail, float fixed,
+                                    float fixed_tail, ptrdiff_t n, float first, float a, float tail,
+                                    float g, float *to) {
+#define FX_LESS(some, tails, once) \
+    fx_less_kept(e, c, c_tail, fixed, fixed_tail, n, first, a, tail, g, to, some, tails, once)
+    if (first != 1) FX_LESS(c != NULL, c_tail != NULL, 0);
+    else if (!c) FX_LESS(0, 0, 1);
+    else if (!c_tail) FX_LESS(1, 0, 1);
+    else FX_LESS(1, 1, 1);
+#undef FX_LESS
+}
+
 #else
 #define HAS_SCAN 0
 #define scale_floats(x, n, a, first, label, entry, to, stream)
@@ -220,6 +250,7 @@ static inline void less_floats(const float *x, const float *c, const float *c_ta
 #define take_doubles(p, n, kind, to) (0.0)
 #define gap_floats(x, c, n, m, found)
 #define less_floats(x, c, c_tail, n, m, a, tail, g, to)
+#define less_kept_floats(e, c, c_tail, fixed, fixed_tail, n, first, a, tail, g, to)
 #define scan_floats(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
 #define scan_doubles(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
 #endif

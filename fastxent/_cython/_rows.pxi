@@ -215,6 +215,30 @@ cdef void block_less(const real* x, const real* c, const real* c_tail, Py_ssize_
         dst[j] = difference(x[j], m, a, tail, c[j], c_tail[j], g)
 
 
+cdef void block_less_kept(const real* e, const real* c, const real* c_tail, real fixed,
+                          real fixed_tail, Py_ssize_t n, real first, real a, real tail, real g,
+                          real* dst) noexcept nogil:
+    """dst = g ((a + tail) first e - (c + c_tail)); without c, what is fixed stands for them."""
+    cdef Py_ssize_t j
+    cdef real v
+    if real is float and HAS_SCAN:
+        less_kept_floats(<const float*>e, <const float*>c, <const float*>c_tail, <float>fixed,
+                         <float>fixed_tail, n, <float>first, <float>a, <float>tail, <float>g,
+                         <float*>dst)
+    elif c == NULL:
+        for j in range(n):
+            v = first * e[j]
+            dst[j] = g * ((a * v - fixed) + (tail * v - fixed_tail))
+    elif c_tail == NULL:
+        for j in range(n):
+            v = first * e[j]
+            dst[j] = g * ((a * v - c[j]) + tail * v)
+    else:
+        for j in range(n):
+            v = first * e[j]
+            dst[j] = g * ((a * v - c[j]) + (tail * v - c_tail[j]))
+
+
 cdef void block_log(const real* x, Py_ssize_t n, real m, real r, real* dst) noexcept nogil:
     """dst = (x - m) - r."""
     cdef Py_ssize_t j
@@ -276,7 +300,10 @@ cdef inline real* load_coefs(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_s
 
 cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
                       real* buf, real* tail) noexcept nogil:
-    """What the gradient subtracts for n classes, and in tail what rounding it to real left."""
+    """What the gradient subtracts for n classes, and in tail what rounding it to real left.
+
+    NULL if it is the same for all: then both have one element.
+    """
     cdef real* q = NULL
     cdef const char* p = NULL
     cdef Py_ssize_t j
@@ -285,17 +312,14 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
         q = load(t.y.kind, t.y.data + o * t.y.outer + i * t.y.inner + c * t.y.classes,
                  t.y.classes, n, buf)
         if t.e == 0 and t.w.data == NULL:
-            for j in range(n):
-                tail[j] = 0
             return q
     if t.mask.data != NULL:
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
     elif t.op == INDEX and t.w.data == NULL:
         v = exact_coef(t, row, True, 0.0, 1.0, &error)
-        for j in range(n):
-            buf[j] = <real>v
-            tail[j] = <real>((v - <real>v) + error)
-        return buf
+        buf[0] = <real>v
+        tail[0] = <real>((v - <real>v) + error)
+        return NULL
     for j in range(n):
         v = exact_coef(
             t, row, p == NULL or p[j * t.mask.classes] != 0, q[j] if q != NULL else 0.0,
@@ -332,9 +356,11 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef char* to
     cdef const char* p
     cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
+    cdef double factor
+    cdef bint exact
     cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
     cdef bint whole = HAS_SCAN and plain and kept != NULL and (
-        t.mask.data == NULL)
+        t.mask.data == NULL and not has_coefficients(t))
     cdef bint direct = whole or plain and not t.stream and (kept != NULL or not t.in_place)
     cdef Py_ssize_t j, k = t.begin + b * BLOCK, n = min(<Py_ssize_t>BLOCK, t.end - k)
     to = t.grad.data + o * t.grad.outer + i * t.grad.inner + k * t.grad.classes
@@ -342,6 +368,20 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     if coef.zero:
         for j in range(n):
             d[j] = nothing
+    elif kept != NULL and has_coefficients(t):
+        factor = coef.a + coef.tail
+        if bases[b] != coef.m:
+            factor *= exp64(bases[b] - coef.m)
+        # As in kept_factor.
+        if -1e-10 < factor < 1e-10:
+            first = <real>unbias(first)
+        else:
+            factor *= unbias(first)
+        a = <real>factor
+        c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
+        exact = t.op == DENSE and t.e == 0 and t.w.data == NULL
+        block_less_kept(kept + b * BLOCK, c, NULL if exact else &bw[0], bc[0], bw[0], n, first, a,
+                        <real>(factor - a), <real>coef.g, d)
     elif kept != NULL:
         a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
@@ -361,7 +401,15 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
             block_log(x, n, <real>coef.m, <real>coef.shift, d)
         elif has_coefficients(t):
             c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
+            if c == NULL:
+                c = &bc[0]
+                for j in range(1, n):
+                    bc[j] = bc[0]
+                    bw[j] = bw[0]
             a = <real>coef.a
+            if t.op == DENSE and t.e == 0 and t.w.data == NULL:
+                for j in range(n):
+                    bw[j] = 0
             block_less(x, c, &bw[0], n, <real>coef.m, a, <real>(coef.a - a + coef.tail),
                        <real>coef.g, d)
         else:
@@ -492,7 +540,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             m = top
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
-            together = whole and not late.coef.zero and m != <real>INFINITY and (
+            together = whole and not has_coefficients(t) and not late.coef.zero and m != <real>INFINITY and (
                 t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused))
             if together:
                 later.a = kept_factor(&late.coef, late.bases[b], &first)

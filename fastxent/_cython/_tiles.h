@@ -72,9 +72,9 @@ static inline void fx_turn_floats(FX_VF *a) {
 #define FX_DOUBLES 2
 #endif
 
-/* depth classes of count rows, pitch bytes from row to row, to 64 lanes. */
+/* depth classes of count rows, pitch bytes from row to row, to lanes: a class every so many. */
 static inline void floats_to_lanes(const char *p, ptrdiff_t pitch, ptrdiff_t count,
-                                   ptrdiff_t depth, float *to) {
+                                   ptrdiff_t depth, float *to, ptrdiff_t lanes) {
     ptrdiff_t j = 0, k;
 #if defined(FX_X86)
     if (depth >= FX_FLOATS)
@@ -85,15 +85,15 @@ static inline void floats_to_lanes(const char *p, ptrdiff_t pitch, ptrdiff_t cou
                 for (i = 0; i < FX_FLOATS; i++)
                     a[i] = fx_gather(p + (j + i) * pitch + c * 4, FX_FLOATS * pitch);
                 fx_turn_floats(a);
-                for (i = 0; i < FX_FLOATS; i++) FX_P(storeu_ps)(to + (c + i) * 64 + j, a[i]);
+                for (i = 0; i < FX_FLOATS; i++) FX_P(storeu_ps)(to + (c + i) * lanes + j, a[i]);
             }
 #endif
     for (; j < count; j++)
-        for (k = 0; k < depth; k++) to[k * 64 + j] = ((const float *)(p + j * pitch))[k];
+        for (k = 0; k < depth; k++) to[k * lanes + j] = ((const float *)(p + j * pitch))[k];
 }
 
-static inline void lanes_to_floats(const float *from, ptrdiff_t pitch, ptrdiff_t count,
-                                   ptrdiff_t depth, char *p) {
+static inline void lanes_to_floats(const float *from, ptrdiff_t lanes, ptrdiff_t pitch,
+                                   ptrdiff_t count, ptrdiff_t depth, char *p) {
     ptrdiff_t j = 0, k;
 #if defined(FX_X86)
     if (depth >= FX_FLOATS)
@@ -101,14 +101,14 @@ static inline void lanes_to_floats(const float *from, ptrdiff_t pitch, ptrdiff_t
             for (k = 0; k < depth; k += FX_FLOATS) {
                 ptrdiff_t c = k + FX_FLOATS <= depth ? k : depth - FX_FLOATS, i;
                 FX_VF a[FX_FLOATS];
-                for (i = 0; i < FX_FLOATS; i++) a[i] = FX_P(loadu_ps)(from + (c + i) * 64 + j);
+                for (i = 0; i < FX_FLOATS; i++) a[i] = FX_P(loadu_ps)(from + (c + i) * lanes + j);
                 fx_turn_floats(a);
                 for (i = 0; i < FX_FLOATS; i++)
                     fx_scatter(p + (j + i) * pitch + c * 4, FX_FLOATS * pitch, a[i]);
             }
 #endif
     for (; j < count; j++)
-        for (k = 0; k < depth; k++) ((float *)(p + j * pitch))[k] = from[k * 64 + j];
+        for (k = 0; k < depth; k++) ((float *)(p + j * pitch))[k] = from[k * lanes + j];
 }
 
 static inline void doubles_to_lanes(const char *p, ptrdiff_t pitch, ptrdiff_t count,

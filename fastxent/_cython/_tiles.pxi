@@ -26,7 +26,7 @@ cdef void load_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t cou
                 p = <const char*>&lines[0]
             across = depth * sizeof(real)
         if real is float:
-            floats_to_lanes(p, across, count, depth, buf)
+            floats_to_lanes(p, across, count, depth, buf, TILE)
         else:
             doubles_to_lanes(p, across, count, depth, buf)
         return
@@ -51,7 +51,7 @@ cdef void store_tile(Task* t, View* v, Py_ssize_t o, Py_ssize_t i, Py_ssize_t co
             to = <char*>&lines[0]
             apart = depth * sizeof(real)
         if real is float:
-            lanes_to_floats(d, apart, count, depth, to)
+            lanes_to_floats(d, TILE, apart, count, depth, to)
         else:
             lanes_to_doubles(d, apart, count, depth, to)
         if to == p:

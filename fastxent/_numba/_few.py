@@ -19,7 +19,6 @@ from ._kernels import (
     TILE,
     any_lane,
     bind,
-    clamped,
     close,
     curve_of_exp,
     entry,
@@ -33,6 +32,8 @@ from ._kernels import (
     pitch,
     reals,
     remainder,
+    rows_in,
+    rows_out,
     write_reals,
 )
 from ._table import (
@@ -66,17 +67,14 @@ from ._vectors import (
     bits,
     cast,
     fma,
-    get,
     inverse,
     lanes_below,
-    lanes_to_rows,
     load,
     load_first,
     narrow,
     prefetch,
     put,
     real,
-    rows_to_lanes,
     scaled,
     scratch,
     splat,
@@ -91,6 +89,11 @@ LINE = 4 * TILE  # bytes of a class
 MOST = BLOCK_BYTES // LINE  # classes
 ONE, ZERO, NAN, INFINITY = np.float32(1), np.float32(0), np.float32(np.nan), np.float32(np.inf)
 BIAS, UNBIAS = np.float32(2.0**BIAS32), np.float32(2.0**-BIAS32)
+
+#: Here an exponential is 0 in single precision, but not yet when multiplied by the bias: what
+#: underflows costs as much as hundreds of other operations.  And where that product is.
+LEAST, NOTHING = np.float32(-130), np.float32(2.0 ** (BIAS32 - 150))
+
 LN2, LN2_HIGH, LN2_LOW = (np.float32(v) for v in (0.6931471805599453, 0.693359375, -2.12194440e-4))
 
 
@@ -112,36 +115,6 @@ def log1p_floats(s, u, inverse_u):
     # What rounding 1 + s leaves, and the low part of ln 2.
     low = fma(s - (u - ONE), inverse_u, k * LN2_LOW)
     return fma(k, LN2_HIGH, f + fma(f * f, fma(f, p, np.float32(-0.5)), low))
-
-
-@function
-def rows_in(p, across, count, classes, buf):
-    """Classes of count rows to lanes; the missing rows are 0."""
-    apart()
-    if count < TILE:
-        for k in range(classes):
-            store(buf + k * LINE, splat(ZERO))
-    whole = count & -16 if classes >= 4 else 0
-    for j in range(0, whole, 16):
-        for k in range(0, classes, 4):
-            c = min(k, classes - 4)  # the last few are done again with those before
-            rows_to_lanes(p + j * across + 4 * c, across, buf + c * LINE + 4 * j)
-    for j in range(whole, count):
-        for k in range(classes):
-            put(buf + k * LINE + 4 * j, get(p + j * across + 4 * k, F32))
-
-
-@function
-def rows_out(p, across, count, classes, buf):
-    apart()
-    whole = count & -16 if classes >= 4 else 0
-    for j in range(0, whole, 16):
-        for k in range(0, classes, 4):
-            c = min(k, classes - 4)
-            lanes_to_rows(p + j * across + 4 * c, across, buf + c * LINE + 4 * j)
-    for j in range(whole, count):
-        for k in range(classes):
-            put(p + j * across + 4 * k, get(buf + k * LINE + 4 * j, F32))
 
 
 @function
@@ -198,17 +171,16 @@ def tile(t, o, i, count, scale, buf):
     # All classes side by side, the maxima, the labels' logits.
     p, by_class, across = at(t, X, o, i, 0), view(t, X, BY_CLASS), pitch(t, X)
     kind = view(t, X, KIND)
-    floats = kind == SINGLE
-    turned = floats and by_class == 4 and across != 4
-    straight = floats and across == 4
-    if turned:
-        rows_in(p, across, count, classes, buf)
+    straight = kind == SINGLE and across == 4
+    if count < TILE and not straight:
+        for k in range(classes):
+            store(buf + k * LINE, splat(ZERO))
+    if not straight and abs(by_class) < abs(across):
+        rows_in(p, kind, by_class, across, count, classes, buf, F32)
     elif not straight:
         for k in range(classes):
             q = reals(p + k * by_class, kind, across, count, buf + k * LINE, F32)
-            if count < TILE:
-                v = load_first(q, count, ZERO)
-                store(buf + k * LINE, v)
+            store(buf + k * LINE, load(q, F32) if count == TILE else load_first(q, count, ZERO))
     m = splat(-INFINITY)
     picked = splat(ZERO)
     for k in range(classes):
@@ -230,14 +202,14 @@ def tile(t, o, i, count, scale, buf):
     low = m == -INFINITY
     base = where(low, ZERO, m)
     keep = emit and op != LOG_SOFTMAX
-    powers = parts = ties = splat(ZERO)
+    powers = parts = others = splat(ZERO)
     for k in range(classes):
         place = buf + k * LINE
         v = load(place, F32)
         other = v != m
         d = v - base
         if wide(d):
-            d = clamped(d, True, F32)
+            d = where(d < LEAST, LEAST, d)
             n = nearest(d, F32)
             r = remainder(d, n, False, F32)
             f = fma(curve_of_exp(r, ONE, F32) * r, r, r)
@@ -248,11 +220,12 @@ def tile(t, o, i, count, scale, buf):
             f = where(d < lowest(F32, True), ZERO, f)
         parts = where(other, fma(power, f, parts), parts)
         powers = where(other, powers + power, powers)
-        ties = where(other, ties, ties + ONE)
+        others = where(other, others + ONE, others)
         if keep:
             store(place, fma(power, f, power))
     # All maxima but one.
-    rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties - ONE))
+    ties = np.float32(classes - 1) - others
+    rest = fma(powers + parts, UNBIAS, where(low, ZERO, ties))
     whole = rest + ONE
     share = inverse(whole)
     r = log1p_floats(rest, whole, share)
@@ -288,21 +261,20 @@ def tile(t, o, i, count, scale, buf):
             g = cast(by * u, F32)
         dead = dead | none
         a = share * g
-        others = where(d == 0, rest, whole - exponential(-d, False, F32))
-        label = where(broken, NAN, (others * share) * -g)
+        most = where(d == 0, rest, whole - exponential(-d, False, F32))
+        label = where(broken, NAN, (most * share) * -g)
     a = where(broken, NAN, a)
     some = any_lane(dead & lanes_below(count))
     p, by_class, across = at(t, GRAD, o, i, 0), view(t, GRAD, BY_CLASS), pitch(t, GRAD)
     kind = view(t, GRAD, KIND)
-    floats = kind == SINGLE
-    turned = floats and by_class == 4 and across != 4
-    straight = floats and across == 4 and field(t, STREAM) == 0
+    past = field(t, STREAM) != 0
+    straight = kind == SINGLE and across == 4 and not past
     for k in range(classes):
         v = load(buf + k * LINE, F32)
         if op == LOG_SOFTMAX:
             v = (v - base) - shift
         else:
-            v = (v * UNBIAS) * a
+            v = where(v < NOTHING, ZERO, v * UNBIAS) * a
             v = where(y == np.int32(k), label, v) if index else v
             if some:
                 v = where(dead, ZERO, v)
@@ -313,10 +285,9 @@ def tile(t, o, i, count, scale, buf):
             store(q, v)
         else:
             store_first(q, count, v)
-    if turned:
-        rows_out(p, across, count, classes, buf)
+    if not straight and abs(by_class) < abs(across):
+        rows_out(p, kind, by_class, across, count, classes, buf, past, F32)
     elif not straight:
-        past = field(t, STREAM) != 0
         for k in range(classes):
             write_reals(p + k * by_class, kind, across, count, buf + k * LINE, past, F32)
     return result

@@ -22,6 +22,12 @@ from . import _direct, _entries, _few, _table
 from . import _kernels as k
 from ._vectors import share
 
+_pool: Any
+try:
+    from .. import _pool
+except ImportError:  # no compiled extension
+    _pool = None
+
 Array = np.ndarray[Any, Any]
 
 #: Blocks per worker in one native call: Python looks for Ctrl-C in between.
@@ -31,6 +37,7 @@ _BLOCKS = 16
 _POOL: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 _SINGLE, _DOUBLE = np.float32(0), 0.0
+_LABELS = (np.dtype(np.int64), np.dtype(np.int32))
 
 
 class _Kinds(dict[Any, int]):
@@ -89,7 +96,7 @@ class Job:
     """Arrays bound to a kernel; calling it computes a range of rows."""
 
     #: OpenMP's threads wait by spinning, some milliseconds long.
-    spins = True
+    spins = _pool is None
 
     __slots__ = ("_arrays", "_kernel", "_like", "_numbers", "_packed", "_task")
 
@@ -128,10 +135,12 @@ class Job:
     def sweep(
         jobs: "list[Job]", rows: int, step: int, threads: int, room: Array | None
     ) -> "list[Job]":
-        """Compute all rows of all jobs on Numba's threads; the jobs that are left.
+        """Compute all rows of all jobs; the jobs that are left, where threads have other work.
 
-        ``room`` tells how many bytes each thread may use.
+        On the threads of the compiled pool, or if there is none on Numba's.
         """
+        if _pool is not None:
+            return [] if _on_pool(jobs, rows, step, threads, room) else jobs
         if rows <= step:  # pieces of long rows, a block each: they run side by side elsewhere
             return jobs
         size = 0 if room is None else room.nbytes
@@ -163,6 +172,21 @@ class Job:
         finally:
             _sweeping.release()
         return True
+
+
+def _on_pool(jobs: list[Job], rows: int, step: int, threads: int, room: Array | None) -> bool:
+    """All blocks of all jobs on the compiled pool; False if it has other work."""
+    parts = [len(jobs), rows, step]
+    numbers = array("d")
+    for job in jobs:
+        numbers.extend(job._numbers)
+    place, size = numbers.buffer_info()[0], 3 * numbers.itemsize
+    for index, job in enumerate(jobs):
+        double = job._like is _DOUBLE
+        parts += _compiled(job._kernel, double), job._task, place + size * index, double
+    sweep = array("q", parts)
+    pieces = -(-rows // step) * len(jobs)
+    return _pool.sweep(_direct.piece_address(), sweep.buffer_info()[0], pieces, threads, room)
 
 
 def _rows_kernel(x: Any, plain: bool = False) -> Any:
@@ -249,8 +273,8 @@ def elements(
 def labels(y: Any, u: Any, w: Any, ignore: int | None, num_classes: int) -> tuple[bool, float, int]:
     """Are all labels that count in range; the sum of their weights; their number."""
     plain = (
-        u is None and w is None and ignore is None and y.ndim == 1
-        and y.dtype == np.int64 and y.strides[0] == 8
+        u is None and w is None and y.dtype in _LABELS
+        and y.strides[-1] == y.itemsize and y.shape[1:] != (1,)
     )  # fmt: skip
     arrays = (None, y, None, u, None, w, None, None, None, None)
     ids = [0 if a is None else id(a) for a in arrays]
@@ -293,4 +317,7 @@ def warmup(single: bool, double: bool) -> None:
         if not wide:
             _compiled(_few.run_few, wide)
         like = types.float64 if wide else types.float32
-        k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))
+        if _pool is None:
+            k.sweep.compile((_I, _I, _F, _F, _F, _I, _I, _I, _I, _I, _I, _I, like))
+        else:
+            _direct.piece_address()

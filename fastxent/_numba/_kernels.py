@@ -112,6 +112,7 @@ from ._vectors import (
     LANES,
     apart,
     bits,
+    broaden,
     call,
     cast,
     copy,
@@ -124,6 +125,7 @@ from ._vectors import (
     is_single,
     lane_is,
     lanes_below,
+    lanes_to_rows,
     largest,
     load,
     load_first,
@@ -133,6 +135,7 @@ from ._vectors import (
     prefetch,
     put,
     real,
+    rows_to_lanes,
     scaled,
     scratch,
     splat,
@@ -170,6 +173,7 @@ BASES = 96  # blocks in a batch, at most
 BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
 LINE_BYTES = 8 * TILE
+LINES_BYTES = BLOCK_BYTES + LINE_BYTES  # a tile row by row; conversions write whole groups
 DEPTH = 32  # classes per tile block: TILE * DEPTH == BLOCK
 
 #: Bytes before the fields of an array object: address, dimensions, shape, strides.
@@ -1344,6 +1348,59 @@ def pitch(t, array):
 
 
 @function
+def rows_in(p, kind, by_class, across, count, depth, buf, like):
+    """Classes of count rows, side by side in memory, to lanes."""
+    apart()
+    size = width(like)
+    if kind != native(like) or by_class != size:
+        lines = scratch(LINES_BYTES)
+        if across == depth * by_class:
+            reals(p, kind, by_class, count * depth, lines, like)
+        else:
+            for j in range(count):
+                # Conversions write whole groups, each over the rest of the one before.
+                reals(p + j * across, kind, by_class, depth, lines + j * depth * size, like)
+        p, across = lines, depth * size
+    each = 4 if is_single(like) else 2
+    whole = count & -16 if depth >= each else 0
+    for j in range(0, whole, 16):
+        for k in range(0, depth, each):
+            c = min(k, depth - each)  # the last few are done again with those before
+            rows_to_lanes(p + j * across + c * size, across, buf + (c * TILE + j) * size, like)
+    for j in range(whole, count):
+        for k in range(depth):
+            put(buf + (k * TILE + j) * size, get(p + j * across + k * size, like))
+
+
+@function
+def rows_out(p, kind, by_class, across, count, depth, d, past, like):
+    """The way back."""
+    apart()
+    size = width(like)
+    to, pitch = p, across
+    straight = kind == native(like) and by_class == size and not past
+    lines = scratch(LINES_BYTES)
+    if not straight:
+        to, pitch = lines, depth * size
+    each = 4 if is_single(like) else 2
+    whole = count & -16 if depth >= each else 0
+    for j in range(0, whole, 16):
+        for k in range(0, depth, each):
+            c = min(k, depth - each)
+            lanes_to_rows(to + j * pitch + c * size, pitch, d + (c * TILE + j) * size, like)
+    for j in range(whole, count):
+        for k in range(depth):
+            put(to + j * pitch + k * size, get(d + (k * TILE + j) * size, like))
+    if straight:
+        return
+    if across == depth * by_class:
+        write_reals(p, kind, by_class, count * depth, lines, past, like)
+        return
+    for j in range(count):
+        write_reals(p + j * across, kind, by_class, depth, lines + j * depth * size, past, like)
+
+
+@function
 def load_tile(t, array, o, i, count, c, depth, buf, like):
     """depth classes of count rows: an address, and the bytes from class to class.
 
@@ -1359,11 +1416,7 @@ def load_tile(t, array, o, i, count, c, depth, buf, like):
         for k in range(depth):
             store(buf + k * TILE * size, splat(zero_of(like)))
     if abs(by_class) < abs(across):
-        line = scratch(LINE_BYTES)
-        for j in range(count):
-            q = reals(p + j * across, kind, by_class, depth, line, like)
-            for k in range(depth):
-                put(buf + (k * TILE + j) * size, get(q + k * size, like))
+        rows_in(p, kind, by_class, across, count, depth, buf, like)
     else:
         for k in range(depth):
             place = buf + k * TILE * size
@@ -1381,11 +1434,7 @@ def store_tile(t, array, o, i, count, c, depth, d, like):
     kind, by_class, across = view(t, array, KIND), view(t, array, BY_CLASS), pitch(t, array)
     past = field(t, STREAM) != 0
     if abs(by_class) < abs(across):
-        line = scratch(LINE_BYTES)
-        for j in range(count):
-            for k in range(depth):
-                put(line + k * size, get(d + (k * TILE + j) * size, like))
-            write_reals(p + j * across, kind, by_class, depth, line, past, like)
+        rows_out(p, kind, by_class, across, count, depth, d, past, like)
     else:
         for k in range(depth):
             write_reals(p + k * by_class, kind, across, count, d + k * TILE * size, past, like)
@@ -1667,12 +1716,25 @@ def run_labels(task, num_classes, plain):
     outer = get(shape, I64)
     inner = get(shape + 8, I64) if get(place + HEAD + 8, I32) > 1 else 1
     if plain:
-        p = view(t, Y, DATA)
-        bad = splat(I64)
-        for k in range(0, outer, LANES):
-            y = group64(p, k, outer)
-            bad = bad | y | ((num_classes - 1) - y)
-        return first_lane(bad < 0) == LANES, np.float64(outer), outer
+        p, step = view(t, Y, DATA), view(t, Y, BY_OUTER)
+        size = 4 if view(t, Y, KIND) == INT32 else 8
+        if inner == 1:
+            outer, inner = np.int64(1), outer
+        ignore, ignores = field(t, IGNORE), field(t, HAS_IGNORE) != 0
+        bad = count = splat(I64)
+        for o in range(outer):
+            for k in range(0, inner, LANES):
+                y = label_group(p + o * step + k * size, inner - k, size)
+                wrong = y | ((num_classes - 1) - y)
+                if ignores:
+                    some = (y != ignore) & lanes_below(inner - k)
+                    wrong = where(some, wrong, 0)
+                    count = where(some, count + 1, count)
+                bad = bad | wrong
+        n = outer * inner
+        if ignores:
+            n = lane_sum(count)
+        return first_lane(bad < 0) == LANES, np.float64(n), n
     good, weight, n = True, 0.0, np.int64(0)
     for o in range(outer):
         for i in range(inner):
@@ -1695,10 +1757,21 @@ def run_labels(task, num_classes, plain):
 
 
 @inline
-def group64(p, k, n):
-    if n - k >= LANES:
-        return load(p + 8 * k, I64)
-    return load_first(p + 8 * k, n - k, I64)
+def label_group(p, n, size):
+    """64 labels of 4 or 8 bytes; those from n on are 0."""
+    if size == 4:
+        return broaden(load(p, I32) if n >= LANES else load_first(p, n, I32))
+    return load(p, I64) if n >= LANES else load_first(p, n, I64)
+
+
+@inline
+def lane_sum(v):
+    line = scratch(LINE_BYTES)
+    store(line, v)
+    n = 0
+    for k in range(LANES):
+        n += get(line + 8 * k, I64)
+    return n
 
 
 # ---------------------------------------------------------------- sweeps: all blocks at once

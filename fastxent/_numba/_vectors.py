@@ -599,75 +599,103 @@ def _below(builder, n):
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, i32)))
 
 
+def _mixed(builder, x, y, order):
+    """In each part of 128 bits of two vectors of 16, elements in an order, y's after x's."""
+    n = len(order)
+    index = [n * part + k % n + 16 * (k // n) for part in range(16 // n) for k in order]
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 16), index))
+
+
 def _turned(builder, a):
-    """Four vectors of 16 floats: in each part of four, rows become columns."""
+    """Vectors of 16, as many as a part of 128 bits has elements: in each part rows are columns."""
+    if len(a) == 2:
+        return [_mixed(builder, *a, order) for order in ((0, 2), (1, 3))]
+    pairs = [
+        _mixed(builder, a[k], a[k + 1], order)
+        for order in ((0, 4, 1, 5), (2, 6, 3, 7))
+        for k in (0, 2)
+    ]
+    return [
+        _mixed(builder, pairs[k], pairs[k + 1], order)
+        for k in (0, 2)
+        for order in ((0, 1, 4, 5), (2, 3, 6, 7))
+    ]
 
-    def mixed(x, y, *order):
-        index = [4 * part + k % 4 + 16 * (k // 4) for part in range(4) for k in order]
-        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 16), index))
 
-    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
-    t = [mixed(a[0], a[1], *low), mixed(a[2], a[3], *low)]
-    t += [mixed(a[0], a[1], *high), mixed(a[2], a[3], *high)]
-    first, second = (0, 1, 4, 5), (2, 3, 6, 7)
-    return [mixed(t[k], t[k + 1], *half) for k in (0, 2) for half in (first, second)]
-
-
-def _floats(builder, address, count):
-    value = builder.load(_pointer(builder, address, ir.VectorType(ir.FloatType(), count)))
-    value.align = 4
+def _get_some(builder, address, kind, count):
+    value = builder.load(_pointer(builder, address, ir.VectorType(kind, count)))
+    value.align = 1
     return value
 
 
-def _put_floats(builder, address, value):
-    builder.store(value, _pointer(builder, address, value.type)).align = 4
+def _put_some(builder, address, value):
+    builder.store(value, _pointer(builder, address, value.type)).align = 1
+
+
+def _part_of(like):
+    """LLVM's type of an element, its bytes, how many are in 128 bits."""
+    kind = _scalar(types.unliteral(like))
+    return (kind, 4, 4) if kind == ir.FloatType() else (kind, 8, 2)
 
 
 @intrinsic
-def rows_to_lanes(typingctx, p, pitch, to):
-    """Four floats of each of 16 rows, pitch bytes apart, to four groups of 16 lanes.
+def rows_to_lanes(typingctx, p, pitch, to, like):
+    """128 bits of each of 16 rows, pitch bytes apart, to groups of 16 lanes.
 
-    A vector takes the four of every fourth row, and shuffles within its parts put each
-    column in order.
+    A vector takes those of every fourth row (doubles: of every second one), and shuffles within
+    its parts put each column in order.
     """
 
     def codegen(context, builder, sig, args):
-        p, pitch, to = args
-        four = []
-        for i in range(4):
+        p, pitch, to, _ = args
+        kind, size, n = _part_of(like)
+        rows = []
+        for i in range(n):
             parts = [
-                _floats(builder, builder.add(p, builder.mul(pitch, _word(i + 4 * k))), 4)
-                for k in range(4)
+                _get_some(builder, builder.add(p, builder.mul(pitch, _word(i + n * k))), kind, n)
+                for k in range(16 // n)
             ]
-            four.append(
-                _joined(builder, _joined(builder, *parts[:2]), _joined(builder, *parts[2:]))
-            )
-        for i, v in enumerate(_turned(builder, four)):
-            _put_floats(builder, builder.add(to, _word(4 * LANES * i)), v)
+            while len(parts) > 1:
+                parts = [_joined(builder, a, b) for a, b in zip(parts[::2], parts[1::2])]
+            rows += parts
+        for i, v in enumerate(_turned(builder, rows)):
+            _put_some(builder, builder.add(to, _word(size * LANES * i)), v)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64, like), codegen
 
 
 @intrinsic
-def lanes_to_rows(typingctx, p, pitch, source):
+def lanes_to_rows(typingctx, p, pitch, source, like):
     """The way back."""
 
     def codegen(context, builder, sig, args):
-        p, pitch, source = args
-        four = [_floats(builder, builder.add(source, _word(4 * LANES * i)), 16) for i in range(4)]
-        for i, v in enumerate(_turned(builder, four)):
-            for k in range(4):
-                index = ir.Constant(ir.VectorType(ir.IntType(32), 4), list(range(4 * k, 4 * k + 4)))
-                place = builder.add(p, builder.mul(pitch, _word(i + 4 * k)))
-                _put_floats(builder, place, builder.shuffle_vector(v, v, index))
+        p, pitch, source, _ = args
+        kind, size, n = _part_of(like)
+        columns = [
+            _get_some(builder, builder.add(source, _word(size * LANES * i)), kind, 16)
+            for i in range(n)
+        ]
+        for i, v in enumerate(_turned(builder, columns)):
+            for k in range(16 // n):
+                index = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(n * k, n * k + n)))
+                place = builder.add(p, builder.mul(pitch, _word(i + n * k)))
+                _put_some(builder, place, builder.shuffle_vector(v, v, index))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64, like), codegen
 
 
 def _word(k):
     return ir.Constant(ir.IntType(64), k)
+
+
+@intrinsic
+def broaden(typingctx, v):
+    """32-bit integers as 64-bit ones."""
+    return Vector(types.int64)(v), lambda context, builder, sig, args: builder.sext(
+        args[0], ir.VectorType(ir.IntType(64), LANES)
+    )
 
 
 @intrinsic

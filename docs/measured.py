@@ -108,12 +108,6 @@ def odd_table() -> str:
     return table(["classes", *(f"offset {4 * o} bytes" for o in offsets)], lines)
 
 
-PICTURE = """```{picture} speed-history
-Times of a few calls over the commits, as multiples of those of the last one.
-```
-"""
-
-
 def history() -> Any:
     """What asv measured of some commits; of none, where nothing was recorded."""
     if (RESULTS / "history.json").exists():
@@ -131,7 +125,7 @@ def history_table() -> str:
     for name, times in found["times"].items():
         lines.append(line(name, *("" if t is None else ms(t * 1e3) for t in times)))
     header = ["Call", *(f"`{c['hash']}`, {c['date']}" for c in commits)]
-    return f"Machine: {found['machine']}.\n\n{PICTURE}\n{table(header, lines)}"
+    return f"Machine: {found['machine']}.\n\n{table(header, lines)}"
 
 
 def machine() -> str:

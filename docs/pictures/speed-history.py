@@ -29,3 +29,5 @@ def draw(figure):
     axes.set(xlabel="commit", ylabel="time, in that of the last commit")
     if commits:
         axes.legend()
+    else:
+        axes.text(0.5, 0.5, "nothing recorded yet", ha="center", transform=axes.transAxes)

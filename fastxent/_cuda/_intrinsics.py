@@ -62,6 +62,24 @@ def get4(typingctx, address, like):
 
 
 @intrinsic
+def get8(typingctx, address):
+    """Eight 16-bit words in a row, in one access; LLVM would make two of a load of its own."""
+
+    def codegen(context, builder, sig, args):
+        four = ir.LiteralStructType([_I32] * 4)
+        loaded = _asm(builder, four, "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l",
+                      args, True)  # fmt: skip
+        parts = []
+        for k in range(4):
+            pair = builder.extract_value(loaded, k)
+            upper = builder.lshr(pair, ir.Constant(_I32, 16))
+            parts += [builder.trunc(pair, _I16), builder.trunc(upper, _I16)]
+        return context.make_tuple(builder, sig.return_type, parts)
+
+    return types.UniTuple(types.uint16, 8)(types.int64), codegen
+
+
+@intrinsic
 def put(typingctx, address, value):
     """Write an element."""
     dtype = types.unliteral(value)
@@ -103,6 +121,23 @@ def put2(typingctx, address, a, b):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float64, types.float64), codegen
+
+
+@intrinsic
+def put8(typingctx, address, a, b, c, d, e, f, g, h):
+    """Write eight 16-bit words in a row, in one access; they are not read again soon."""
+
+    def codegen(context, builder, sig, args):
+        words = ir.Constant(ir.VectorType(_I16, 8), ir.Undefined)
+        for k in range(8):
+            words = builder.insert_element(words, args[1 + k], ir.Constant(_I32, k))
+        vector = builder.bitcast(words, ir.VectorType(_I32, 4))
+        parts = [builder.extract_element(vector, ir.Constant(_I32, k)) for k in range(4)]
+        _asm(builder, ir.VoidType(), "st.global.cs.v4.b32 [$0], {$1, $2, $3, $4};", "l,r,r,r,r",
+             [args[0], *parts], True)  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *[types.uint16] * 8), codegen
 
 
 @intrinsic

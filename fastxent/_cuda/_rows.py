@@ -33,6 +33,7 @@ from ._language import (
     get,
     get2,
     get4,
+    get8,
     integer,
     kernel,
     larger,
@@ -41,6 +42,7 @@ from ._language import (
     put,
     put2,
     put4,
+    put8,
     quiet,
     warp_sync,
     widen_bfloat,
@@ -150,6 +152,30 @@ def _make(kind):
             a, b, c, d = get4(p, U16)
             return widen(a), widen(b), widen(c), widen(d)
 
+    # A lane of the plain kernel takes 16 bytes at once (32 of doubles), and two or four times that
+    # before it uses them.
+    half = width == 2
+    at_once = 8 if half else 4
+    if half:
+
+        @function
+        def load_unit(p):
+            a, b, c, d, e, f, g, h = get8(p)
+            return (
+                widen(a), widen(b), widen(c), widen(d), widen(e), widen(f), widen(g), widen(h)
+            )  # fmt: skip
+
+        @function
+        def load16(p, by):
+            return load_unit(p) + load_unit(p + by)
+
+    else:
+        load_unit = load4
+
+        @function
+        def load16(p, by):
+            return load4(p) + load4(p + by) + load4(p + 2 * by) + load4(p + 3 * by)
+
     # A lane of the general kernel takes so many classes at once: of doubles half as many, for
     # four of them with all that belongs to them do not fit into its registers.
     if kind == "float64":
@@ -254,28 +280,47 @@ def _make(kind):
         return m, s, n
 
     @function
+    def add_four(a, b, c, d, m, s, n):
+        """Four more, whatever they are."""
+        m, s, n = raise_to(larger(larger(a, b), larger(c, d)), m, s, n)
+        s, n = add4(a, b, c, d, m, s, n)
+        return m, s, n
+
+    if half:
+
+        @function
+        def add_unit(p, m, s, n):
+            """What is loaded at once."""
+            a, b, c, d, a1, b1, c1, d1 = load_unit(p)
+            m, s, n = add_four(a, b, c, d, m, s, n)
+            return add_four(a1, b1, c1, d1, m, s, n)
+
+    else:
+
+        @function
+        def add_unit(p, m, s, n):
+            a, b, c, d = load_unit(p)
+            return add_four(a, b, c, d, m, s, n)
+
+    @function
     def scan_plain(p, stride, begin, end, lane, team):
-        """Statistics of a lane's share of a row: single elements to a boundary, then fours."""
+        """Statistics of a lane's share of a row: single elements to a boundary, then units."""
         m, s, n = -infinity, zero, zero
         p += begin * stride
         count = max(end - begin, np.int64(0))
         head = count
         if stride == width:
-            head = min(count, ((-p) & (group - 1)) // width)
+            head = min(count, ((-p) & 15) // width)
         for k in range(lane, head, team):
             x = load(p + k * stride)
             m, s, n = raise_to(x, m, s, n)
             s, n = add(x, m, s, n)
-        fours = (count - head) >> 2
-        q = p + head * width
-        by = team * 4 * width
+        units = (count - head) // at_once
+        by = team * at_once * width
         k = lane
-        q += lane * 4 * width
-        while k + 3 * team < fours:
-            a, b, c, d = load4(q)
-            a1, b1, c1, d1 = load4(q + by)
-            a2, b2, c2, d2 = load4(q + 2 * by)
-            a3, b3, c3, d3 = load4(q + 3 * by)
+        q = p + (head + lane * at_once) * width
+        while k + (16 // at_once - 1) * team < units:
+            a, b, c, d, a1, b1, c1, d1, a2, b2, c2, d2, a3, b3, c3, d3 = load16(q, by)
             top = larger(larger(larger(a, b), larger(c, d)), larger(larger(a1, b1), larger(c1, d1)))
             top2 = larger(
                 larger(larger(a2, b2), larger(c2, d2)), larger(larger(a3, b3), larger(c3, d3))
@@ -285,15 +330,13 @@ def _make(kind):
             s, n = add4(a1, b1, c1, d1, m, s, n)
             s, n = add4(a2, b2, c2, d2, m, s, n)
             s, n = add4(a3, b3, c3, d3, m, s, n)
-            k += 4 * team
-            q += 4 * by
-        while k < fours:
-            a, b, c, d = load4(q)
-            m, s, n = raise_to(larger(larger(a, b), larger(c, d)), m, s, n)
-            s, n = add4(a, b, c, d, m, s, n)
+            k += 16 // at_once * team
+            q += 16 // at_once * by
+        while k < units:
+            m, s, n = add_unit(q, m, s, n)
             k += team
             q += by
-        for k in range(head + 4 * fours + lane, count, team):
+        for k in range(head + at_once * units + lane, count, team):
             x = load(p + k * stride)
             m, s, n = raise_to(x, m, s, n)
             s, n = add(x, m, s, n)
@@ -718,37 +761,56 @@ def _make(kind):
         return slope * exp(x - m)
 
     @function
+    def four_at(op, a, b, c, d, m, r, slope, flat, nothing, entry, j):
+        """Four entries; the one with number ``j``, if that is one of them, is the label's."""
+        a = entry_at(op, a, m, r, slope, flat, nothing)
+        b = entry_at(op, b, m, r, slope, flat, nothing)
+        c = entry_at(op, c, m, r, slope, flat, nothing)
+        d = entry_at(op, d, m, r, slope, flat, nothing)
+        if j >= 0 and j < 4:
+            a, b, c, d = with_one(j, entry, a, b, c, d)
+        return a, b, c, d
+
+    if half:
+
+        @function
+        def emit_unit(op, p, q, m, r, slope, flat, nothing, entry, j):
+            """What is written at once."""
+            a, b, c, d, a1, b1, c1, d1 = load_unit(p)
+            a, b, c, d = four_at(op, a, b, c, d, m, r, slope, flat, nothing, entry, j)
+            a1, b1, c1, d1 = four_at(op, a1, b1, c1, d1, m, r, slope, flat, nothing, entry, j - 4)
+            put8(q, narrow(a), narrow(b), narrow(c), narrow(d),
+                 narrow(a1), narrow(b1), narrow(c1), narrow(d1))  # fmt: skip
+
+    else:
+
+        @function
+        def emit_unit(op, p, q, m, r, slope, flat, nothing, entry, j):
+            a, b, c, d = load_unit(p)
+            a, b, c, d = four_at(op, a, b, c, d, m, r, slope, flat, nothing, entry, j)
+            put4(q, a, b, c, d)
+
+    @function
     def emit_plain(
         t, op, p, stride, q, q_stride, begin, end, lane, team, m, r, slope, entry, y, flat, nothing
     ):
-        """Write a lane's share of a row, in fours where both arrays lie alike."""
+        """Write a lane's share of a row, in units where both arrays lie alike."""
         count = max(end - begin, np.int64(0))
         p += begin * stride
         q += begin * q_stride
         y = y - begin if op == INDEX and not flat else np.int64(-1)
         alike = t[WIDE] == 0 or width == wide
-        alike = alike and stride == width and q_stride == width and (p - q) & (group - 1) == 0
-        head = min(count, ((-p) & (group - 1)) // width) if alike else count
-        fours = (count - head) >> 2
+        alike = alike and stride == width and q_stride == width and (p - q) & 15 == 0
+        head = min(count, ((-p) & 15) // width) if alike else count
+        units = (count - head) // at_once
         for k in range(lane, head, team):
             v = entry_at(op, load(p + k * stride), m, r, slope, flat, nothing)
             write(t, q + k * q_stride, entry if k == y else v)
-        here = p + head * width
-        there = q + head * width
-        for k in range(lane, fours, team):
-            a, b, c, d = load4(here + k * (4 * width))
-            a = entry_at(op, a, m, r, slope, flat, nothing)
-            b = entry_at(op, b, m, r, slope, flat, nothing)
-            c = entry_at(op, c, m, r, slope, flat, nothing)
-            d = entry_at(op, d, m, r, slope, flat, nothing)
-            j = y - head - 4 * k
-            if j >= 0 and j < 4:
-                a = entry if j == 0 else a
-                b = entry if j == 1 else b
-                c = entry if j == 2 else c
-                d = entry if j == 3 else d
-            put4(there + k * (4 * width), narrow(a), narrow(b), narrow(c), narrow(d))
-        for k in range(head + 4 * fours + lane, count, team):
+        for k in range(lane, units, team):
+            first = head + k * at_once
+            here, there = p + first * width, q + first * width
+            emit_unit(op, here, there, m, r, slope, flat, nothing, entry, y - first)
+        for k in range(head + at_once * units + lane, count, team):
             v = entry_at(op, load(p + k * stride), m, r, slope, flat, nothing)
             write(t, q + k * q_stride, entry if k == y else v)
 

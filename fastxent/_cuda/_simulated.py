@@ -55,6 +55,10 @@ def get4(address, like):
     return _several(address, like, 4)
 
 
+def get8(address):
+    return _several(address, np.uint16(0), 8)
+
+
 def put(address, value):
     dtype = value.dtype
     _check(address, dtype.itemsize, dtype.itemsize, True)
@@ -68,7 +72,7 @@ def _put_several(address, *values):
         put(address + k * size, v)
 
 
-put2 = put4 = _put_several
+put2 = put4 = put8 = _put_several
 
 
 _WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.int64}

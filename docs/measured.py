@@ -108,17 +108,24 @@ def odd_table() -> str:
     return table(["classes", *(f"offset {4 * o} bytes" for o in offsets)], lines)
 
 
+def history() -> Any:
+    """What asv measured of some commits; of none, where nothing was recorded."""
+    if (RESULTS / "history.json").exists():
+        return load("history")
+    return {"machine": "", "commits": [], "times": {}}
+
+
 def history_table() -> str:
     """Times over the commits, as asv kept them."""
-    if not (RESULTS / "history.json").exists():
+    found = history()
+    commits = found["commits"]
+    if not commits:
         return "No history has been recorded on a quiet machine yet.\n"
-    history = load("history")
-    commits = history["commits"]
     lines = []
-    for name, times in history["times"].items():
+    for name, times in found["times"].items():
         lines.append(line(name, *("" if t is None else ms(t * 1e3) for t in times)))
     header = ["Call", *(f"`{c['hash']}`, {c['date']}" for c in commits)]
-    return f"Machine: {history['machine']}.\n\n{table(header, lines)}"
+    return f"Machine: {found['machine']}.\n\n{table(header, lines)}"
 
 
 def machine() -> str:

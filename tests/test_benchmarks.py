@@ -49,7 +49,7 @@ def test_every_list_is_run_over(benchmarks):
     for cases in (frozen.CASES, frozen.FEW_CASES):
         assert {case.split()[0] for case in cases} <= set(WORKLOADS)
         assert {case.split()[1] for case in cases} == set(DTYPES)
-    assert {f"{workload} float32" for workload in WORKLOADS} <= set(frozen.CASES)
+        assert {f"{workload} float32" for workload in WORKLOADS} <= set(cases)
     losses = {name for name, spec in SPECS.items() if spec.is_loss}
     timed = [*speed.Loss.params[0], *speed.OtherLoss.params[0]]
     assert sorted(timed) == sorted(losses)
@@ -58,8 +58,32 @@ def test_every_list_is_run_over(benchmarks):
     without = {*speed.Normalizer.params[0], *speed.Activation.params[0]}
     assert without == set(SPECS) - losses
     assert set(memory.Loss.params[0]) == set(memory.LossWithGrad.params[0]) == losses
-    softmax = {n for n, s in SPECS.items() if s.family in ("normalizer", "index", "dense")}
-    assert set(benchmarks["accuracy"].OUTPUTS) >= softmax
+    assert set(memory.Function.params[0]) == set(SPECS) - losses
+    accuracy = benchmarks["accuracy"]
+    tracked = [accuracy.Normalizer, accuracy.Loss, accuracy.Other]
+    assert sorted(n for c in tracked for n in c.params[0]) == sorted(SPECS)
+    tracked = [accuracy.LossWithGrad, accuracy.OtherWithGrad]
+    assert sorted(n for c in tracked for n in c.params[0]) == sorted(losses)
+
+
+def test_every_benchmark_runs_on_every_backend(benchmarks):
+    """And each kind is there: time, memory, error, share of the limit, import, first call."""
+    backends = set(benchmarks["frozen"].BACKENDS)
+    kinds = set()
+    for module in benchmarks.values():
+        for benchmark in vars(module).values():
+            names = [n for n in dir(benchmark) if n.startswith(("time", "peakmem_", "track_"))]
+            if not isinstance(benchmark, type) or benchmark.__name__[0] == "_" or not names:
+                continue
+            kinds |= {(benchmark.__name__, name) for name in names}
+            if benchmark.__name__ != "Import":
+                assert any(backends <= set(params) for params in benchmark.params), benchmark
+    names = {name for _, name in kinds}
+    assert names >= {
+        "time_forward", "time_gradient", "peakmem_forward", "peakmem_gradient", "track_ulp",
+        "track_ulp_gradient", "track_read_fraction", "track_copy_fraction", "timeraw_import",
+        "timeraw_first_call",
+    }  # fmt: skip
 
 
 def test_no_entry_twice(benchmarks):

@@ -3,6 +3,9 @@
 The unit is that of the error table: ulp of the exact entry in the dtype returned, or,
 for entries of softmax and of gradients, epsilon times the largest probability of the row.
 The label's own entry of a gradient is counted in ulp by itself.
+
+What that table does not have is held against the formula by hand in a wider type, in
+epsilons of the result's largest entry.
 """
 
 import functools
@@ -11,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from . import contenders
 from .contenders import numpy_dtype, require
-from .frozen import DTYPES, FUNCTIONS, IN_ERROR_TABLE, of
+from .frozen import BACKENDS, DTYPES, FUNCTIONS, IN_ERROR_TABLE, of
 
 TABLE = Path(__file__).parents[2] / "build_tools" / "error_table.py"
 
-#: Function -> what the error table calls its value; its gradient is "... gradient".  (The
-#: other functions join when the table has them.)
+#: Function -> what the error table calls its value; its gradient is "... gradient".
 OUTPUTS = {
     "logsumexp": "logsumexp",
     "softmax": "softmax",
@@ -128,3 +131,77 @@ class LossWithGrad(_Accuracy):
             self.error(LABEL_ENTRY, case, got[np.arange(len(got)), case.y])
             for case, got in self.results
         )
+
+
+#: Not in the error table.
+OTHERS = tuple(name for name in FUNCTIONS if name not in OUTPUTS)
+BY_HAND = "NumPy by hand"
+
+
+def arrays(result):
+    """Values and gradients, one after the other; without the ids of classes."""
+    if isinstance(result, tuple):
+        return [a for part in result for a in arrays(part)]
+    return [] if result is None or np.asarray(result).dtype.kind in "iu" else [np.asarray(result)]
+
+
+def epsilon(dtype):
+    return 2.0 ** -{"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[dtype.name]
+
+
+class _Other:
+    """The mean loss, or the function; then gradients."""
+
+    version = "1"
+    timeout = 300
+    unit = "epsilon of the largest entry"
+    param_names = ("function", "contender", "dtype")
+    params = (OTHERS, (*BACKENDS, BY_HAND), DTYPES)
+    grad = False
+
+    def setup(self, function, contender, dtype):
+        require(contender)
+        wide = np.longdouble if dtype == "float64" else np.float64
+        if np.finfo(wide).nmant < 60 and dtype == "float64":
+            raise NotImplementedError("no floating type here is wider than float64")
+        self.cases = []
+        for shape in SHAPES:
+            try:
+                job = contenders.make_job(function, shape, -1, dtype, self.grad)
+            except ImportError as error:
+                raise NotImplementedError(str(error)) from None
+            if contender == BY_HAND:
+                call = contenders.PEERS[BY_HAND][1](job)
+            else:
+                call = contenders.ours(job)
+            floats = {
+                name: a.astype(wide)
+                for name, a in job._asdict().items()
+                if isinstance(a, np.ndarray) and a.dtype.kind not in "iu"
+            }
+            exact = contenders.PEERS[BY_HAND][1](job._replace(dtype="float64", **floats))
+            if call is None or exact is None:
+                raise NotImplementedError(f"{contender} does not offer {function} of {dtype}")
+            self.cases.append((call, exact))
+            contenders.warm(call)
+
+    def worst(self, *parameters):
+        errors = [0.0]
+        for call, exact in self.cases:
+            for got, wanted in zip(arrays(call()), arrays(exact()), strict=True):
+                size = epsilon(got.dtype) * np.abs(wanted).max(initial=0)
+                error = np.abs(got.astype(wanted.dtype) - wanted).max(initial=0)
+                errors.append(float(error / size) if size else float(error))
+        return round(max(errors), 3)
+
+    worst.unit = unit
+
+
+class Other(_Other):
+    track_ulp = _Other.worst
+
+
+class OtherWithGrad(_Other):
+    params = (tuple(n for n in OTHERS if n not in of("activation")), *_Other.params[1:])
+    grad = True
+    track_ulp_gradient = _Other.worst

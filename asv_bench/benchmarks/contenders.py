@@ -607,6 +607,10 @@ def require(contender: str) -> None:
 SLOW = {"numpy": 1 << 23, "NumPy by hand": 1 << 23}
 
 
+#: The most classes that have vectors.
+MANY_CLASSES = 1 << 20
+
+
 def prepare(
     contender: str, function: str, workload: str, dtype: str, grad: bool
 ) -> tuple[Job, Callable[[], Any]]:
@@ -615,6 +619,8 @@ def prepare(
     shape, axis = WORKLOADS[workload]
     if np.prod(shape) > SLOW.get(contender, np.inf):
         raise NotImplementedError(f"{contender} would take seconds")
+    if FUNCTIONS[function] in ("linear", "sampled") and shape[axis] > MANY_CLASSES:
+        raise NotImplementedError(f"{function}: class vectors would take gigabytes")
     try:
         job = make_job(function, shape, axis, dtype, grad, processors())
     except ImportError as error:

@@ -53,7 +53,8 @@ CASES = tuple(
     if dtype == "float32" or workload in ("4096x1000", "256x128256")
 )
 
-#: For the functions that share those loops, or have no classes: tiny, within, beyond.
+#: For the functions that share those loops, or have no classes: every workload, and of other
+#: dtypes the one within the caches.
 FEW_CASES = (
     "32x10 float32",
     "4096x1000 float16",
@@ -61,6 +62,10 @@ FEW_CASES = (
     "4096x1000 float32",
     "4096x1000 float64",
     "256x128256 float32",
+    "65536x10 float32",
+    "1024x30522 float32",
+    "4x21x256x256 float32",
+    "1x10000000 float32",
 )
 
 #: Where memory is counted: one with rows, one with the class axis inside.

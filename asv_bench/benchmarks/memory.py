@@ -61,6 +61,14 @@ class _Memory:
     extra.unit = "bytes"
 
 
+class Function(_Memory):
+    """Into a given array, where the result is one."""
+
+    params = (of("normalizer", "activation"), CONTENDERS, LARGE)
+    peakmem_forward = _Memory.peak
+    track_extra_forward = _Memory.extra
+
+
 class Loss(_Memory):
     peakmem_forward = _Memory.peak
     track_extra_forward = _Memory.extra

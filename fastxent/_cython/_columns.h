@@ -32,13 +32,13 @@ typedef struct {
 #if defined(__AVX512F__)
 #define HAS_COLUMNS 1
 
-/* log(1 + s) for s >= 0, below 2^24: about 1 unit. */
-FX_INLINE __m512 fx_log_one_plus16(__m512 s) {
+/* log(1 + s) for s >= 0, below 2^24: the result, and in low what its rounding leaves. */
+FX_INLINE __m512 fx_log_one_plus16(__m512 s, __m512 *low) {
     const __m512 one = _mm512_set1_ps(1.0f);
     static const float c[] = {
         0.0691536806881f, -0.1178980769569f, 0.1187297629345f, -0.1238434847014f, 0.1421865809021f,
         -0.1666925081615f, 0.2000222661400f, -0.2499998659983f, 0.3333331043986f};
-    __m512 u = _mm512_add_ps(one, s), lost = _mm512_sub_ps(s, _mm512_sub_ps(u, one)), k, f, p, low;
+    __m512 u = _mm512_add_ps(one, s), lost = _mm512_sub_ps(s, _mm512_sub_ps(u, one)), k, f, p, high;
     /* u = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1]: see mantissa in _isa.pyx. */
     __m512i b = _mm512_add_epi32(_mm512_castps_si512(u), _mm512_set1_epi32(0x3f800000 - 0x3f3504f3));
     int j;
@@ -49,9 +49,21 @@ FX_INLINE __m512 fx_log_one_plus16(__m512 s) {
     for (j = 1; j < 9; j++) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c[j]));
     p = _mm512_fnmadd_ps(f, p, _mm512_set1_ps(0.5f));
     /* What rounding 1 + s left, over u, and the low part of k ln 2. */
-    low = _mm512_fmadd_ps(k, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(lost, f, lost));
-    p = _mm512_fnmadd_ps(_mm512_mul_ps(f, f), p, low);
-    return _mm512_fmadd_ps(k, _mm512_set1_ps(0.693359375f), _mm512_add_ps(f, p));
+    lost = _mm512_fmadd_ps(k, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(lost, f, lost));
+    p = _mm512_fnmadd_ps(_mm512_mul_ps(f, f), p, lost);
+    k = _mm512_mul_ps(k, _mm512_set1_ps(0.693359375f)); /* exact, and 0 or larger than f */
+    high = _mm512_add_ps(k, f);
+    *low = _mm512_add_ps(_mm512_add_ps(_mm512_sub_ps(k, high), f), p);
+    return high;
+}
+
+/* a + b + low, rounded once, and more where a is finite. */
+FX_INLINE __m512 fx_add4(__m512 a, __m512 b, __m512 low, __m512 more) {
+    __m512 s = _mm512_add_ps(a, b), part = _mm512_sub_ps(s, a);
+    __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(INFINITY), _CMP_LT_OQ);
+    more = _mm512_add_ps(more, _mm512_sub_ps(b, part));
+    more = _mm512_add_ps(more, _mm512_sub_ps(a, _mm512_sub_ps(s, part)));
+    return _mm512_add_ps(s, _mm512_mask_add_ps(low, finite, low, more));
 }
 
 /* 2^64 2^(k/16) */
@@ -73,7 +85,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     float *x = t->x + j;
     __m512d sum = _mm512_setzero_pd();
     __mmask16 live[2], broken[2], some[2], tiny[2];
-    __m512 m[2], base[2], s[2], all[2], rest[2], loss[2], d[2], a[2], first[2], entry[2];
+    __m512 m[2], base[2], s[2], all[2], rest[2], loss[2], d[2], a[2], first[2], entry[2], low[2];
     __m512i y[2];
     ptrdiff_t k;
     int i;
@@ -128,13 +140,17 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
         all[i] = _mm512_roundscale_ps(_mm512_mul_ps(_mm512_sub_ps(all[i], s[i]), bias), 0);
         rest[i] = _mm512_fmadd_ps(s[i], bias, _mm512_sub_ps(all[i], one));
         rest[i] = _mm512_mask_mov_ps(rest[i], broken[i], s[i]);  /* where all is NaN, s may not be */
-        loss[i] = fx_log_one_plus16(rest[i]);
+        loss[i] = fx_log_one_plus16(rest[i], &low[i]);
         if (terms) a[i] = _mm512_div_ps(one, _mm512_add_ps(one, rest[i]));
     }
     if (op == INDEX)
         FX_BOTH {
-            d[i] = _mm512_sub_ps(m[i], d[i]);
-            loss[i] = _mm512_mask_mov_ps(_mm512_add_ps(d[i], loss[i]), broken[i], nan);
+            __m512 at = d[i], part;
+            d[i] = _mm512_sub_ps(m[i], at);
+            part = _mm512_sub_ps(d[i], m[i]); /* and what rounding the distance lost */
+            part = _mm512_sub_ps(_mm512_sub_ps(m[i], _mm512_sub_ps(d[i], part)), _mm512_add_ps(at, part));
+            loss[i] = fx_add4(d[i], loss[i], low[i], part);
+            loss[i] = _mm512_mask_mov_ps(loss[i], broken[i], nan);
             if (t->factor) loss[i] = _mm512_mul_ps(loss[i], _mm512_loadu_ps(t->factor + j + 16 * i));
             loss[i] = _mm512_maskz_mov_ps(live[i], loss[i]);
             sum = _mm512_add_pd(sum, _mm512_add_pd(
@@ -156,7 +172,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
             a[i] = _mm512_mul_ps(g, a[i]);
         }
     else FX_BOTH {
-        if (op == LOGSUMEXP) _mm512_storeu_ps(t->loss + j + 16 * i, _mm512_add_ps(m[i], loss[i]));
+        if (op == LOGSUMEXP) _mm512_storeu_ps(t->loss + j + 16 * i, fx_add4(m[i], loss[i], low[i], zero));
         a[i] = _mm512_mask_mov_ps(a[i], broken[i], nan);
         loss[i] = _mm512_mask_mov_ps(loss[i], broken[i], nan);
         some[i] = 0xffff;
@@ -164,7 +180,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     if (slopes && op == LOG_SOFTMAX)
         for (k = 0; k < t->classes; k++)
             FX_BOTH _mm512_storeu_ps(x + k * pitch + 16 * i, _mm512_sub_ps(
-                _mm512_sub_ps(FX_X, base[i]), loss[i]));
+                _mm512_sub_ps(_mm512_sub_ps(FX_X, base[i]), loss[i]), low[i]));
     if (terms) {
         /* The terms' bias goes into the factor, unless a small one would underflow with it. */
         FX_BOTH {

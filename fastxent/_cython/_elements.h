@@ -367,16 +367,18 @@ static inline __m512 fx_clamp16(__m512 d) { return _mm512_max_ps(_mm512_set1_ps(
 #define FX_S(v) _mm512_set1_ps(v)
 #define FX_AHEAD 8192
 
-/* exp(-|x|) = p 2^n */
+/* exp(-|x|) = p 2^n.  Where it is 0 nothing is computed: a result that underflows takes the
+ * processor 150 cycles, and 1000 x 65 entries of some hundreds took 1.3 ms in place of 0.06. */
 static inline __m512 fx_decay16(__m512 x, __m512 *p, __m512 *n) {
-    __m512 r = fx_remainder16(fx_clamp16(_mm512_or_ps(x, FX_S(-0.0f))), 1, n);
+    __m512 far = _mm512_or_ps(x, FX_S(-0.0f)), r = fx_remainder16(fx_clamp16(far), 1, n);
     *p = _mm512_fmadd_ps(fx_slope16(r, 1.0f), r, FX_S(1.0f));
-    return _mm512_scalef_ps(*p, *n);
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(far, FX_S(-104.0f), _CMP_NLT_UQ), *p, *n);
 }
 
-/* log(1 + t) / t for 0 <= t <= 1, as in log1p_small. */
+/* log(1 + t) / t for 0 <= t <= 1, as in log1p_small.  A t that may be subnormal counts as 0. */
 static inline __m512 fx_log1p16(__m512 t) {
     __m512 p = FX_S(-0.0032440246083f);
+    t = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(t, FX_S(1e-30f), _CMP_NLT_UQ), t);
     p = _mm512_fmadd_ps(p, t, FX_S(0.0198514598155f));
     p = _mm512_fmadd_ps(p, t, FX_S(-0.0569595295249f));
     p = _mm512_fmadd_ps(p, t, FX_S(0.106036544123f));

@@ -1,6 +1,6 @@
 """Measure how the time of a call grows: with rows, with classes, with threads.
 
-    python asv_bench/scaling.py scaling.json --machine "2-core Sapphire Rapids"
+    python asv_bench/scaling.py scaling.json --machine "2-core Granite Rapids"
 
 Sparse cross entropy, float32, forward and with its gradient into a given array, on the
 default backend.  Numbers are the smallest of several calls, in nanoseconds per element.

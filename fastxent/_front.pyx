@@ -2,9 +2,10 @@
 
 A call of a few hundred elements costs more in frames of Python than in arithmetic, one of
 a million a tenth as much.  So what most calls are (arrays of NumPy's own type,
-C-contiguous, native float32 or float64, no option but ``axis``, ``reduction`` and the outputs) is recognised here and handed to the kernels' ``direct``.  Everything else, and whatever would be an error, is answered
-by None: the general path of `_call` takes it, and says what is wrong.  Nothing has been
-written then.
+C-contiguous, native float32 or float64, no option but ``axis``, ``reduction`` and the
+outputs) is recognised here and handed to the kernels' ``direct``, on several threads where
+that is worth it.  Everything else, and whatever would be an error, is answered by None: the
+general path of `_call` takes it, and says what is wrong.  Nothing has been written then.
 """
 
 from cpython.buffer cimport (
@@ -57,7 +58,8 @@ cdef Py_ssize_t PARALLEL = _choices.PARALLEL
 cdef Py_ssize_t LONG = _choices.LONG
 
 cdef enum:
-    LIMIT = 1 << 23     # elements from which it is no matter any more; labels are read by one thread
+    LIMIT = 1 << 23     # elements from which the general path takes over: it is no matter any
+                        # more, and has several threads for the labels
     BLOCKS = 256        # at most
     TOGETHER = 4096     # labels looked at before the first bad one counts
 

@@ -753,7 +753,7 @@ cdef void run(Task* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block, char
     cdef Py_ssize_t row = first, count
     cdef Py_ssize_t width = t.end - t.begin
     cdef Py_ssize_t whole = size // <Py_ssize_t>sizeof(real)
-    cdef Py_ssize_t near = NEAR // 2 if t.op == DENSE else <Py_ssize_t>NEAR    # labels want room too
+    cdef Py_ssize_t near = NEAR // 2 if t.op == DENSE else <Py_ssize_t>NEAR    # labels need room
     cdef Py_ssize_t most = TILE if t.tiled else max(1, min(
         <Py_ssize_t>BATCH, (near if t.grad.data != NULL else BATCH * BLOCK) // width))
     cdef double total = 0

@@ -540,7 +540,8 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
             m = top
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
-            together = whole and not has_coefficients(t) and not late.coef.zero and m != <real>INFINITY and (
+            together = whole and not has_coefficients(t) and not late.coef.zero and (
+                m != <real>INFINITY) and (
                 t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused))
             if together:
                 later.a = kept_factor(&late.coef, late.bases[b], &first)

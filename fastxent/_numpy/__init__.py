@@ -161,7 +161,7 @@ def _product(coefficient: Any, value: Any) -> Any:
 
 #: Multiplications of one small product.  OpenBLAS keeps products up to this size on the calling
 #: thread.  Larger ones wake its own threads, which took 4 ms in place of 0.1 where another
-#: process had a core (2-core Sapphire Rapids); here our threads share out blocks of rows.
+#: process had a core (2-core Granite Rapids); here our threads share out blocks of rows.
 _SMALL = 1 << 18
 _FEW = 8  # rows of a small product, at least: thinner ones are slow, and left to BLAS's threads
 _TOGETHER = 8  # small products that are summed together

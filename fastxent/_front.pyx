@@ -58,8 +58,7 @@ cdef Py_ssize_t PARALLEL = _choices.PARALLEL
 cdef Py_ssize_t LONG = _choices.LONG
 
 cdef enum:
-    LIMIT = 1 << 23     # elements from which the general path takes over: it is no matter any
-                        # more, and has several threads for the labels
+    LIMIT = 1 << 23     # elements from which the general path, too, costs nothing beside them
     BLOCKS = 256        # at most
     TOGETHER = 4096     # labels looked at before the first bad one counts
 

@@ -1,6 +1,6 @@
 """Measure where one way of computing gets faster than another: ``fastxent/_choices.py``.
 
-    python build_tools/choices.py [PARALLEL STREAM_BYTES SMALL_CLASSES]
+    python build_tools/choices.py [PARALLEL AWAKE PRODUCTS STREAM_BYTES SMALL_CLASSES]
 
 For each number, a table: the size, the time either way in microseconds, their ratio, and
 at the end the smallest size from which the second way is faster.  Both ways take turns;
@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
@@ -41,18 +42,24 @@ def problem(rows, classes):
 
 
 def call_of(problem, grad, threads, **numbers):
-    """A call under other choices."""
+    """A call of sparse cross entropy under other choices."""
     x, y, into = problem
+    if grad:
+        work = partial(fx.sparse_softmax_cross_entropy_with_grad, reduction="mean", grad_out=into)
+    else:
+        work = partial(fx.sparse_softmax_cross_entropy, reduction="mean")
+    return under(partial(work, x, y), threads, **numbers)
+
+
+def under(work, threads, **numbers):
+    """A turn of some calls under other choices."""
 
     def call():
         before = {name: getattr(_choices, name) for name in numbers}
         for name, value in numbers.items():
             setattr(_choices, name, value)
         try:
-            if grad:
-                fx.sparse_softmax_cross_entropy_with_grad(x, y, reduction="mean", grad_out=into)
-            else:
-                fx.sparse_softmax_cross_entropy(x, y, reduction="mean")
+            work()
         finally:
             for name, value in before.items():
                 setattr(_choices, name, value)
@@ -81,6 +88,30 @@ def parallel():
             rows = x, y.astype(np.int16), into  # not for the short cut of small plain calls
             serial = call_of(rows, False, 1)
             yield f"C = {classes}", size, *compare(serial, call_of(rows, False, 2, PARALLEL=0))
+
+
+def sampled(rows, width, negatives):
+    """A call of NCE with its gradients, whose classes are drawn before."""
+    rng = np.random.default_rng(0)
+    h, w = (rng.standard_normal((n, width), dtype=np.float32) for n in (rows, 10_000))
+    y, ids = rng.integers(0, len(w), rows), rng.choice(len(w), negatives, replace=False)
+    drawn = ids, np.full(rows, 1e-3), np.full(negatives, 1e-3)
+    return partial(fx.nce_loss_with_grad, h, w, y, sampled=drawn, reduction="mean")
+
+
+def awake():
+    """Elements from which two threads are faster than one amid a call that has just used both."""
+    for rows in (1 << k for k in range(6, 14)):
+        work = partial(under, sampled(rows, 64, 64), 2, PRODUCTS=0)
+        yield "NCE gradient", rows * 65, *compare(work(AWAKE=1 << 62), work(AWAKE=0))
+
+
+def products():
+    """Multiplications in small products from which two threads are faster than one."""
+    for rows in (1 << k for k in range(4, 12)):
+        work = partial(under, sampled(rows, 128, 64), 2)
+        size = rows * 65 * 128
+        yield "NCE gradient", size, *compare(work(PRODUCTS=1 << 62), work(PRODUCTS=0))
 
 
 def stream():
@@ -112,7 +143,13 @@ def small():
             yield what, classes, tiles, alone, alone / tiles
 
 
-MEASURES = {"PARALLEL": parallel, "STREAM_BYTES": stream, "SMALL_CLASSES": small}
+MEASURES = {
+    "PARALLEL": parallel,
+    "AWAKE": awake,
+    "PRODUCTS": products,
+    "STREAM_BYTES": stream,
+    "SMALL_CLASSES": small,
+}
 
 
 def main(names):

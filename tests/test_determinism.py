@@ -125,6 +125,7 @@ def test_plain_rows_alone(index_loss, backend, dtype, classes):
     """Where a gradient keeps its exponentials and the next row is read early: the same bits."""
     x, y = _big(index_loss, dtype, 9, classes)
     x[3, 5], x[4] = -np.inf, np.nan
+    x[1] *= 60  # exponentials that are 0, or nearly
     f = cases.with_grad(index_loss)
     together = f(x, y)
     mine = x.copy()

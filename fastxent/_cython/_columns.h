@@ -122,16 +122,17 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     for (k = 0; k < t->classes; k++)
         FX_BOTH {
             __m512 v = FX_X, n, r, p, e;
-            __mmask16 less = _mm512_cmp_ps_mask(v, m[i], _CMP_NEQ_UQ);
+            __mmask16 less = _mm512_cmp_ps_mask(v, m[i], _CMP_NEQ_UQ), near;
             if (ahead) _mm_prefetch(ahead + k * t->ahead_class + 64 * i, _MM_HINT_T1);
-            r = fx_clamp16(_mm512_sub_ps(v, base[i]));
+            r = _mm512_sub_ps(v, base[i]);
+            near = fx_above16(r, -130.0f);
             e = _mm512_fmadd_ps(r, _mm512_set1_ps(1.44269504088896340736f), magic);
             n = _mm512_sub_ps(e, magic);
             r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), r);
             p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.166666667f), _mm512_set1_ps(0.5000162f));
             p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
             e = _mm512_permutexvar_ps(_mm512_castps_si512(e), table);
-            e = _mm512_scalef_ps(_mm512_fmadd_ps(e, p, e), n);
+            e = _mm512_maskz_scalef_ps(near, _mm512_fmadd_ps(e, p, e), n);
             if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, e);
             s[i] = _mm512_mask_add_ps(s[i], less, s[i], e);
             all[i] = _mm512_add_ps(all[i], e);
@@ -161,8 +162,10 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     if (op == INDEX && slopes)
         FX_BOTH {
             /* 1 - p is the sum of the others' over that of all; of the maximum it is rest. */
-            __m512 n, r = fx_remainder16(fx_clamp16(_mm512_sub_ps(zero, d[i])), 0, &n), g;
-            r = _mm512_scalef_ps(_mm512_fmadd_ps(fx_slope16(r, 1.0f), r, one), n);
+            __m512 n, g, r = _mm512_sub_ps(zero, d[i]);
+            __mmask16 near = fx_above16(r, -87.0f);
+            r = fx_remainder16(r, 0, &n);
+            r = _mm512_maskz_scalef_ps(near, _mm512_fmadd_ps(fx_slope16(r, 1.0f), r, one), n);
             r = _mm512_sub_ps(_mm512_add_ps(one, rest[i]), r);
             r = _mm512_mask_mov_ps(r, _mm512_cmp_ps_mask(d[i], zero, _CMP_EQ_OQ), rest[i]);
             g = t->slope ? _mm512_loadu_ps(t->slope + j + 16 * i) : _mm512_set1_ps(t->scale);

@@ -29,11 +29,24 @@ FX_INLINE __mmask16 fx_first16(ptrdiff_t n) {
     return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
 }
 
-/* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. */
+/* exp(d) 2^64 for d <= 0; without far, for finite d: beyond -2^22 it is 0, or it overflows. With far
+ * the same bits, quickly where they are 0. */
 FX_INLINE __m512 fx_term16(__m512 d, int far) {
-    __m512 n, r = fx_remainder16(far ? fx_clamp16(d) : d, 0, &n);
+    __m512 n, r = fx_remainder16(d, 0, &n);
     r = _mm512_fmadd_ps(fx_slope16(r, 0x1p64f), r, _mm512_set1_ps(0x1p64f));
-    return _mm512_scalef_ps(r, n);
+    return far ? _mm512_maskz_scalef_ps(fx_above16(d, -148.5f), r, n) : _mm512_scalef_ps(r, n);
+}
+
+/* Are some of these elements so far below m that scalef is slow? One vector of eight tells. */
+FX_INLINE int fx_spread(const float *x, ptrdiff_t n, float m) {
+    __m512 low[2] = {_mm512_set1_ps(m), _mm512_set1_ps(m)};
+    ptrdiff_t k;
+    for (k = 0; k + 256 <= n; k += 256) {
+        low[0] = _mm512_min_ps(low[0], _mm512_loadu_ps(x + k));
+        low[1] = _mm512_min_ps(low[1], _mm512_loadu_ps(x + k + 128));
+    }
+    if (!k && n >= 16) low[0] = _mm512_loadu_ps(x);
+    return fx_above16(_mm512_sub_ps(_mm512_min_ps(low[0], low[1]), _mm512_set1_ps(m)), -148.5f) != 0xffff;
 }
 
 /* 64 lanes as one double. */
@@ -122,7 +135,8 @@ FX_INLINE double fx_sum64d(const __m512d *v) {
 /* The sum of exp(x - m) 2^BIAS over n elements, element k in lane k % 64; the terms go to kept
  * unless that is NULL, in whole vectors.  Meanwhile the next block is taken, since a pass over it
  * alone would wait for the second-level cache, and what lies ahead is fetched.  far is for floats
- * that are -inf or NaN: it is set when they are met; for doubles it asks for accuracy. */
+ * that are -inf, NaN or far below the maximum: it is set when they are met; for doubles it asks for
+ * accuracy. */
 static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far, const char *ahead,
                                  float *lanes, float *kept, const late_block *late,
                                  const char *next, ptrdiff_t next_n, int kind, float *to,
@@ -139,7 +153,8 @@ static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far,
         if (!*far) late = NULL; /* written already */ \
         sum = FX_SCAN(kind, 1); \
         *far = 1; \
-    }
+    } else if (!*far) \
+        *far = fx_spread(x, n, m);
     if (kind == KIND_F32) { FX_KIND(KIND_F32) }
     else if (kind == KIND_F16) { FX_KIND(KIND_F16) }
     else { FX_KIND(KIND_BF16) }

@@ -171,9 +171,9 @@ static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m,
                 if (ahead) prefetch(ahead + k * stride + 4 * j + 64 * i);
                 __m512 v = _mm512_loadu_ps(x + 64 * k + j + 16 * i), d, n, r, r2, p, q;
                 __mmask16 other = _mm512_cmp_ps_mask(v, _mm512_loadu_ps(m + j + 16 * i), _CMP_NEQ_UQ);
-                /* Below -200 the result is 0; NaN passes, since max returns its second operand then. */
+                __mmask16 near;
                 d = _mm512_sub_ps(v, _mm512_loadu_ps(base + j + 16 * i));
-                d = _mm512_max_ps(_mm512_set1_ps(-200.0f), d);
+                near = fx_above16(d, -130.0f);
                 n = _mm512_roundscale_ps(_mm512_mul_ps(d, _mm512_set1_ps(1.44269504088896340736f)), 8);
                 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), d);
                 r2 = _mm512_mul_ps(r, r);
@@ -182,7 +182,8 @@ static inline void add_exp_tile(const float *x, ptrdiff_t depth, const float *m,
                 p = _mm512_fmadd_ps(p, r2, q);
                 p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.499999934123f));
                 p = _mm512_fmadd_ps(p, r2, r);
-                q = _mm512_scalef_ps(_mm512_set1_ps(0x1p64f), n);
+                q = _mm512_maskz_scalef_ps(near, _mm512_set1_ps(0x1p64f), n);
+                p = _mm512_maskz_mov_ps(near, p);
                 if (kept) _mm512_storeu_ps(kept + 64 * k + j + 16 * i, _mm512_fmadd_ps(q, p, q));
                 s[i] = _mm512_mask_add_ps(s[i], other, s[i], q);
                 f[i] = _mm512_mask3_fmadd_ps(q, p, f[i], other);

@@ -18,13 +18,13 @@ NUMBA_SMALL_CLASSES = 32
 PARALLEL = 1 << 17
 
 #: The same in the midst of a call, whose helpers are still awake.
-AWAKE = 1 << 15
+AWAKE = 1 << 16
 
 #: Bytes from which an output goes past the cache; a smaller one is still in it for the reader.
 STREAM_BYTES = 24 << 20
 
 #: Multiplications in small products from which these are parallel.
-PRODUCTS = 1 << 20
+PRODUCTS = 1 << 22
 
 #: Rows walked together where the classes are not contiguous.
 TILE = 64

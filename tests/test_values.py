@@ -7,6 +7,8 @@ import oracle
 import pytest
 from conftest import UNLABELLED
 
+import fastxent as fx
+
 #: (rows, classes): vector tails, one class, and a few long rows
 SETS = ((48, 1), (48, 2), (48, 10), (48, 37), (8, 1000), (2, 4999))
 
@@ -155,3 +157,22 @@ def test_worst_error_beside_the_obvious_gradient(softmax_loss, backend, dtype):
         measure = (exact.grad, wide, cases.SPECS[loss].budgets["grad"], size)
         theirs = worst(obvious_grad(loss, x.astype(wide), y), *measure)
         assert worst(got, *measure) <= theirs + 1, shape
+
+
+@pytest.mark.parametrize("classes", [3, 10, 21, 32])
+def test_many_short_rows(backend, classes):
+    """Worst errors in float32, over more rows than arithmetic of many digits can bear.
+
+    A logarithm that neglects what rounding 1 + s leaves errs by 5 units in one row of thousands.
+    """
+    for spread in (0.1, 1.0):
+        x = data.rng(classes).standard_normal((30_000, classes), np.float32) * np.float32(spread)
+        wide = x.astype(np.float64)
+        m, y = wide.max(1), wide.argmax(1)
+        wide[np.arange(len(x)), y] = -np.inf
+        loss = np.log1p(np.exp(wide - m[:, None]).sum(1))
+        gap = m - wide.max(1)
+        unit = np.spacing(np.maximum(abs(m), abs(m + loss)).astype(np.float32))
+        assert np.all(abs(fx.logsumexp(x) - (m + loss)) <= 4 * unit)
+        units = (4 + gap) * np.spacing(loss.astype(np.float32))
+        assert np.all(abs(fx.sparse_softmax_cross_entropy(x, y) - loss) <= units)

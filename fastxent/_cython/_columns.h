@@ -38,7 +38,8 @@ FX_INLINE __m512 fx_log_one_plus16(__m512 s, __m512 *low) {
     static const float c[] = {
         0.0691536806881f, -0.1178980769569f, 0.1187297629345f, -0.1238434847014f, 0.1421865809021f,
         -0.1666925081615f, 0.2000222661400f, -0.2499998659983f, 0.3333331043986f};
-    __m512 u = _mm512_add_ps(one, s), lost = _mm512_sub_ps(s, _mm512_sub_ps(u, one)), k, f, p, high;
+    __m512 u = _mm512_add_ps(one, s), lost = _mm512_sub_ps(s, _mm512_sub_ps(u, one)), k, f, p, high,
+        inverse;
     /* u = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1]: see mantissa in _isa.pyx. */
     __m512i b = _mm512_add_epi32(_mm512_castps_si512(u), _mm512_set1_epi32(0x3f800000 - 0x3f3504f3));
     int j;
@@ -49,7 +50,9 @@ FX_INLINE __m512 fx_log_one_plus16(__m512 s, __m512 *low) {
     for (j = 1; j < 9; j++) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c[j]));
     p = _mm512_fnmadd_ps(f, p, _mm512_set1_ps(0.5f));
     /* What rounding 1 + s left, over u, and the low part of k ln 2. */
-    lost = _mm512_fmadd_ps(k, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(lost, f, lost));
+    inverse = _mm512_rcp14_ps(u);
+    inverse = _mm512_mul_ps(inverse, _mm512_fnmadd_ps(u, inverse, _mm512_set1_ps(2.0f)));
+    lost = _mm512_fmadd_ps(k, _mm512_set1_ps(-2.12194440e-4f), _mm512_mul_ps(lost, inverse));
     p = _mm512_fnmadd_ps(_mm512_mul_ps(f, f), p, lost);
     k = _mm512_mul_ps(k, _mm512_set1_ps(0.693359375f)); /* exact, and 0 or larger than f */
     high = _mm512_add_ps(k, f);
@@ -66,26 +69,19 @@ FX_INLINE __m512 fx_add4(__m512 a, __m512 b, __m512 low, __m512 more) {
     return _mm512_add_ps(s, _mm512_mask_add_ps(low, finite, low, more));
 }
 
-/* 2^64 2^(k/16) */
-static const float fx_powers[] = {
-    0x1.000000p64f, 0x1.0b5586p64f, 0x1.172b84p64f, 0x1.2387a6p64f,
-    0x1.306fe0p64f, 0x1.3dea64p64f, 0x1.4bfdaep64f, 0x1.5ab07ep64f,
-    0x1.6a09e6p64f, 0x1.7a1148p64f, 0x1.8ace54p64f, 0x1.9c4918p64f,
-    0x1.ae89fap64f, 0x1.c199bep64f, 0x1.d5818ep64f, 0x1.ea4afap64f};
-
 /* Losses of 32 rows from j on, and what the tile is to hold after them; the sum of the losses.
  * Two vectors at once: one alone waits for each of its maxima and sums. */
 FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int slopes) {
     const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.0f), nan = _mm512_set1_ps(NAN);
     const __m512 bias = _mm512_set1_ps(0x1p-64f), infinity = _mm512_set1_ps(INFINITY);
-    const __m512 magic = _mm512_set1_ps(786432.0f), table = _mm512_loadu_ps(fx_powers);
     const int terms = slopes && op != LOG_SOFTMAX;
     const ptrdiff_t pitch = t->pitch;
     const char *ahead = t->ahead ? t->ahead + j * t->ahead_row : NULL;
     float *x = t->x + j;
     __m512d sum = _mm512_setzero_pd();
     __mmask16 live[2], broken[2], some[2], tiny[2];
-    __m512 m[2], base[2], s[2], all[2], rest[2], loss[2], d[2], a[2], first[2], entry[2], low[2];
+    __m512 m[2], base[2], s[2], parts[2], all[2], rest[2], loss[2], low[2], d[2], a[2];
+    __m512 first[2], entry[2];
     __m512i y[2];
     ptrdiff_t k;
     int i;
@@ -94,7 +90,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     FX_BOTH {
         live[i] = fx_first16(t->rows - j - 16 * i);
         m[i] = rest[i] = _mm512_set1_ps(-INFINITY);
-        s[i] = all[i] = d[i] = a[i] = zero;
+        s[i] = parts[i] = all[i] = d[i] = a[i] = zero;
         if (op == INDEX) {
             y[i] = _mm512_maskz_loadu_epi32(live[i], t->label + j + 16 * i);
             live[i] &= _mm512_cmpge_epi32_mask(y[i], _mm512_setzero_si512());
@@ -117,8 +113,9 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
         base[i] = _mm512_mask_mov_ps(
             m[i], _mm512_cmp_ps_mask(m[i], _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ), zero);
     }
-    /* exp(d) = 2^n (1 + p), n in sixteenths: by a table and a polynomial (error 1.6e-9).  The sum leaves
-     * the maxima out, so that it keeps the digits of what is small beside them; all counts them. */
+    /* exp(d) = 2^n (1 + p). The sum leaves the maxima out, so that it keeps the digits of what is small
+     * beside them, and is one of the powers and one of what they leave, apart: sums of powers are
+     * exact. All powers, less those, count the maxima. */
     for (k = 0; k < t->classes; k++)
         FX_BOTH {
             __m512 v = FX_X, n, r, p, e;
@@ -126,19 +123,17 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
             if (ahead) _mm_prefetch(ahead + k * t->ahead_class + 64 * i, _MM_HINT_T1);
             r = _mm512_sub_ps(v, base[i]);
             near = fx_above16(r, -130.0f);
-            e = _mm512_fmadd_ps(r, _mm512_set1_ps(1.44269504088896340736f), magic);
-            n = _mm512_sub_ps(e, magic);
-            r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.69314718055994530942f), r);
-            p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.166666667f), _mm512_set1_ps(0.5000162f));
-            p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r);
-            e = _mm512_permutexvar_ps(_mm512_castps_si512(e), table);
-            e = _mm512_maskz_scalef_ps(near, _mm512_fmadd_ps(e, p, e), n);
-            if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, e);
+            r = fx_remainder16(r, 0, &n);
+            p = _mm512_maskz_mul_ps(near, fx_slope16(r, 1.0f), r);
+            e = _mm512_maskz_scalef_ps(near, _mm512_set1_ps(0x1p64f), n);
+            if (terms) _mm512_storeu_ps(x + k * pitch + 16 * i, _mm512_fmadd_ps(e, p, e));
             s[i] = _mm512_mask_add_ps(s[i], less, s[i], e);
             all[i] = _mm512_add_ps(all[i], e);
+            parts[i] = _mm512_mask3_fmadd_ps(e, p, parts[i], less);
         }
     FX_BOTH {
         all[i] = _mm512_roundscale_ps(_mm512_mul_ps(_mm512_sub_ps(all[i], s[i]), bias), 0);
+        s[i] = _mm512_add_ps(s[i], parts[i]);
         rest[i] = _mm512_fmadd_ps(s[i], bias, _mm512_sub_ps(all[i], one));
         rest[i] = _mm512_mask_mov_ps(rest[i], broken[i], s[i]);  /* where all is NaN, s may not be */
         loss[i] = fx_log_one_plus16(rest[i], &low[i]);

@@ -216,7 +216,7 @@ def evaluate(
     chosen = _backends.choose(settings.backend)
     threads = settings.threads or _threads.default_threads()
     num_classes = x.shape[axis]
-    pattern = _pattern(ignore)
+    pattern = _check.pattern_of(ignore)
 
     def bind(
         fold: _Fold, total: Any, emit: bool, stats: Any, phase: int, begin: int, end: int
@@ -452,11 +452,11 @@ def loss(
     # The labels alone: their range, and what the means divide by.  Nothing is written before.
     size = math.prod(shape)
     if index:
-        pattern = _pattern(ignore)
+        pattern = _check.pattern_of(ignore)
         weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
     else:
         weight, count = (float(size), size) if none else weights(u, size)
-    denominator = denominator_of(reduction, weight, size, count)
+    denominator = _check.denominator_of(reduction, weight, size, count)
     scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         for fold in folds:
@@ -494,11 +494,6 @@ def weights(u: Array | None, size: int) -> tuple[float, int]:
     return float(once.sum(dtype=np.float64)) * times, int(np.count_nonzero(once)) * times
 
 
-def denominator_of(reduction: str, weight: float, size: int, count: int) -> float:
-    means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
-    return means.get(reduction, 1.0)
-
-
 def _result(
     losses: Array | None,
     sums: list[float],
@@ -517,11 +512,6 @@ def _result(
     return given
 
 
-def _pattern(ignore: int | None) -> int | None:
-    """Kernels compare labels as signed 64-bit patterns; so must the one to ignore be."""
-    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
-
-
 def _count(
     chosen: _backends.Chosen,
     folds: list[_Fold],
@@ -535,7 +525,7 @@ def _count(
     """Check all labels; the sum of the weights of those that count, and their number."""
     weight, count = 0.0, 0
     for fold in folds:
-        for found in _label_pass(chosen, fold, w, _pattern(ignore), num_classes, threads):
+        for found in _label_pass(chosen, fold, w, _check.pattern_of(ignore), num_classes, threads):
             if not found[0]:
                 raise _check.label_error(y, u, ignore, num_classes)
             weight, count = weight + found[1], count + found[2]
@@ -676,7 +666,7 @@ def picked(
         grad = np.empty(x.shape, array_type)
     folds = _fold(axis, [x, grad], [u, g, losses, y]) if x.size else []
     weight, count = _count(chosen, folds, y, u, w, ignore, num_classes, threads)
-    denominator = denominator_of(reduction, weight, math.prod(shape), count)
+    denominator = _check.denominator_of(reduction, weight, math.prod(shape), count)
     scale = slope / denominator if denominator else 0.0
 
     sums: list[float] = []
@@ -746,7 +736,7 @@ def check_labels(
     chosen, threads = _here()
     fold = _Fold([], [None if u is None else u.reshape(-1), None, None, y.reshape(-1)])
     weight, count = _count(chosen, [fold], y, u, w, ignore, num_classes, threads)
-    return denominator_of(reduction, weight, y.size, count)
+    return _check.denominator_of(reduction, weight, y.size, count)
 
 
 def reduced(losses: Array | None, sums: list[float], denominator: float, dtype: Any) -> Any:
@@ -1035,7 +1025,7 @@ def entries(
     if with_grad and grad is None:
         grad = np.empty(x.shape, array_type)
     weight, count = (float(x.size), x.size) if none else weights(u, x.size)
-    denominator = denominator_of(reduction, weight, x.size, count)
+    denominator = _check.denominator_of(reduction, weight, x.size, count)
     scale = slope / denominator if denominator else 0.0
     if labels_grad is not None:
         _entry_labels_gradient(kind, x, u, g, pw, (1.0 - e) * scale, labels_grad, threads)

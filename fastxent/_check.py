@@ -705,3 +705,35 @@ def gradient_types(dtype: DType) -> list[DType]:
     """Dtypes that the gradient to an array may have, the one that is made first."""
     own = _float_types(dtype)[1]  # type: ignore[index]
     return [own] if dtype.kind in "biu" else [own, dtype]  # may be byte-swapped
+
+
+def denominator_of(reduction: str, weight: float, size: int, count: int) -> float:
+    """What a sum of losses is divided by: 1 where it is no mean."""
+    means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
+    return means.get(reduction, 1.0)
+
+
+def pattern_of(ignore: int | None) -> int | None:
+    """Kernels compare labels as signed 64-bit patterns; so must the one to ignore be."""
+    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
+
+
+def drawn(
+    y: Array, given: tuple[int, ...], rows: Any, num_classes: int, value: Any,
+    named: dict[str, Any], num_sampled: Any, sampled: Any, rng: Any,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Labels of the rows that count; the sampled classes, and the expected counts of both.
+
+    ``given`` is the shape in which the caller gave the labels, ``value`` the sampler.
+    """
+    y_rows = class_ids("labels", y.reshape(given), num_classes).reshape(y.shape)[rows]
+    if sampled is None:
+        chosen = sampler(value, named, num_classes)
+        n = number_sampled(num_sampled)
+        ids, true, expected = chosen.sample(n, y_rows, unique=True, rng=rng)
+    else:
+        ids, true, expected = candidates(sampled, num_sampled, given, num_classes)
+        true = true.reshape(y.shape)[rows]
+    positive("true_expected", true)
+    positive("sampled_expected", expected)
+    return y_rows, ids, true, expected

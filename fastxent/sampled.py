@@ -635,22 +635,13 @@ def _loss(
     if u is not None and not u.all():
         rows = np.flatnonzero(u)
         y = np.where((u == 0)[:, None], y.dtype.type(0), y)
-    y = _check.class_ids("labels", y.reshape(np.shape(labels)), num_classes).reshape(y.shape)[rows]
-    if sampled is None:
-        chosen = _check.sampler(sampler, SAMPLERS, num_classes)
-        n = _check.number_sampled(num_sampled)
-        s, true_expected, sampled_expected = chosen.sample(n, y, unique=True, rng=rng)
-    else:
-        s, true_expected, sampled_expected = _check.candidates(
-            sampled, num_sampled, np.shape(labels), num_classes
-        )
-        true_expected = true_expected.reshape(size, num_true)[rows]
+    y, s, true_expected, sampled_expected = _check.drawn(
+        y, np.shape(labels), rows, num_classes, sampler, SAMPLERS, num_sampled, sampled, rng
+    )
     _call.awaken(y.size * s.size * x.shape[1])  # by the time that all is gathered, they are
-    _check.positive("true_expected", true_expected)
-    _check.positive("sampled_expected", sampled_expected)
 
     total, count = _call.weights(u, size)
-    denominator = _call.denominator_of(reduction, total, size, count)
+    denominator = _check.denominator_of(reduction, total, size, count)
     scale = 1.0 / denominator if denominator else 0.0
     factor = None  # of each row's gradient, beside the one for all of them
     if with_grad and not (u is None and g is None):

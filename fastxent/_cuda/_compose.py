@@ -16,7 +16,7 @@ from .._check import RAW_BFLOAT16
 from .._spec import FINISH, SCAN
 from . import _launch
 from ._arrays import Library, Matrix
-from ._device import _class_weight, _count, _denominator, _pattern, _Plan, _weights
+from ._device import _class_weight, _count, _Plan, _weights
 
 Array = np.ndarray[Any, Any]
 Flat = Callable[..., Any]
@@ -111,11 +111,11 @@ def linear(
         line = library.line("labels", labels, y)
         u, g = (_line(library, flat, a) for a in (u, g))
         total, number = _count(plan, [(u, line)], line.reshape(shape), ignore, w, num_classes)
-        denominator = _denominator(reduction, total, count, number)
+        denominator = _check.denominator_of(reduction, total, count, number)
         scale = slope / denominator if denominator else 0.0
         result, made = library.make(shape if none else (), dtype)
         losses = result.reshape(-1) if none else library.scratch((count,), dtype)[0]
-        loss = _Loss(line, u, g, w, e, t, scale, _pattern(ignore), losses)
+        loss = _Loss(line, u, g, w, e, t, scale, _check.pattern_of(ignore), losses)
         if x.view.ndim != 2:
             x = library.matrix("inputs", x.made.reshape((count, x.view.shape[-1])))
         layer = _Layer(library, x, weights, b, dtype)
@@ -440,22 +440,13 @@ def sampled(
         of = slice(None) if rows is None else rows
         if u is not None:
             y = np.where((u == 0)[:, None], y.dtype.type(0), y)
-        y = _check.class_ids("labels", y.reshape(given), num_classes).reshape(size, num_true)[of]
-        if candidates is None:
-            chosen = _check.sampler(sampler, named, num_classes)
-            n = _check.number_sampled(num_sampled)
-            s, of_labels, of_sampled = chosen.sample(n, y, unique=True, rng=rng)
-        else:
-            s, of_labels, of_sampled = _check.candidates(
-                candidates, num_sampled, given, num_classes
-            )
-            of_labels = of_labels.reshape(size, num_true)[of]
-        _check.positive("true_expected", of_labels)
-        _check.positive("sampled_expected", of_sampled)
+        y, s, of_labels, of_sampled = _check.drawn(
+            y, given, of, num_classes, sampler, named, num_sampled, candidates, rng
+        )
         total, count = float(size), size
         if u is not None:
             total, count = float(u.sum(dtype=np.float64)), int(np.count_nonzero(u))
-        denominator = _denominator(reduction, total, size, count)
+        denominator = _check.denominator_of(reduction, total, size, count)
 
         ids = np.concatenate([y.ravel(), s])
         shift = library.give(-np.log(np.concatenate([of_labels.ravel(), of_sampled])))

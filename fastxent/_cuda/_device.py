@@ -84,21 +84,11 @@ def _class_weight(library: Library, w: Any, num_classes: int) -> Any:
     return _real(lambda v: _check.class_weight(v, num_classes), library.array("class_weight", w))
 
 
-def _denominator(reduction: str, weight: float, size: int, count: int) -> float:
-    means = {"mean": weight, "size_mean": float(size), "nonzero_mean": float(count)}
-    return means.get(reduction, 1.0)
-
-
-def _pattern(ignore: int | None) -> int | None:
-    """Kernels compare labels as signed 64-bit patterns."""
-    return ignore if ignore is None or ignore < 1 << 63 else ignore - (1 << 64)
-
-
 def _count(
     plan: _Plan, folds: list[Any], y: Any, ignore: int | None, w: Any, num_classes: int
 ) -> tuple[float, int]:
     """Check the labels of all folds (or sum sample weights alone); waits for the answer."""
-    pattern = _pattern(ignore)
+    pattern = _check.pattern_of(ignore)
     weight, count = 0.0, 0
     for u, labels in folds:
         shape = (labels if labels is not None else u).shape
@@ -223,7 +213,7 @@ def _rows_loss(
         weight, count = _count(
             plan, [(f.plain[0], f.plain[2]) for f in folds], y, ignore, w, num_classes
         )
-    denominator = _denominator(reduction, weight, size, count)
+    denominator = _check.denominator_of(reduction, weight, size, count)
     scale = slope / denominator if denominator else 0.0
 
     shape_out = shape if none else ()
@@ -232,7 +222,7 @@ def _rows_loss(
     if with_grad:
         grad, made_grad = plan.made(*grads, x.shape, plan.array_type)
     losses = result if none else plan.library.scratch(shape, plan.value_type)[0]
-    pattern = _pattern(ignore)
+    pattern = _check.pattern_of(ignore)
     if x.size:
         parts = fold(axis, [*classed, grad, labels_grad], [u, g, y if index else None, losses])
         for part in parts:
@@ -375,14 +365,14 @@ def picked(
         )
         folds = fold(axis, [x], [u, y]) if x.size else []
         weight, count = _count(plan, [tuple(f.plain) for f in folds], y, ignore, w, num_classes)
-        denominator = _denominator(reduction, weight, math.prod(shape), count)
+        denominator = _check.denominator_of(reduction, weight, math.prod(shape), count)
         scale = slope / denominator if denominator else 0.0
         result, made = plan.made(out, given, result_shape, plan.value_type)
         grads = None
         if with_grad:
             grad, grads = plan.made(grad_out, grad, x.shape, plan.array_type)
         losses = result if none else library.scratch(shape, plan.value_type)[0]
-        pattern = _pattern(ignore)
+        pattern = _check.pattern_of(ignore)
         for part in fold(axis, [x, grad], [u, g, y, losses]) if x.size else []:
             fx, fgrad = part.classed
             fu, fg, fy, flosses = part.plain
@@ -453,7 +443,7 @@ def entries(
             once = u[tuple(slice(None) if s else slice(1) for s in u.strides)]
             weight, count = _count(plan, [(f[0], None) for f in flat([once])], None, None, None, 0)
             weight, count = weight * (x.size // once.size), count * (x.size // once.size)
-        denominator = _denominator(reduction, weight, x.size, count)
+        denominator = _check.denominator_of(reduction, weight, x.size, count)
         scale = slope / denominator if denominator else 0.0
         result, made = plan.made(out, given, result_shape, plan.value_type)
         grads = None

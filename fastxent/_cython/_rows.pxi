@@ -298,6 +298,11 @@ cdef inline real* load_coefs(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_s
     return w
 
 
+cdef inline bint labels_exact(Task* t) noexcept nogil:
+    """Does the gradient subtract the labels as they are?"""
+    return t.op == DENSE and t.e == 0 and t.w.data == NULL
+
+
 cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t c, Py_ssize_t n,
                       real* buf, real* tail) noexcept nogil:
     """What the gradient subtracts for n classes, and in tail what rounding it to real left.
@@ -311,7 +316,7 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     if t.op == DENSE:
         q = load(t.y.kind, t.y.data + o * t.y.outer + i * t.y.inner + c * t.y.classes,
                  t.y.classes, n, buf)
-        if t.e == 0 and t.w.data == NULL:
+        if labels_exact(t):
             return q
     if t.mask.data != NULL:
         p = t.mask.data + o * t.mask.outer + i * t.mask.inner + c * t.mask.classes
@@ -357,7 +362,6 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef const char* p
     cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef double factor
-    cdef bint exact
     cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
     cdef bint whole = HAS_SCAN and plain and kept != NULL and (
         t.mask.data == NULL and not has_coefficients(t))
@@ -379,9 +383,8 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
             factor *= unbias(first)
         a = <real>factor
         c = load_exact(t, row, o, i, k, n, &bc[0], &bw[0])
-        exact = t.op == DENSE and t.e == 0 and t.w.data == NULL
-        block_less_kept(kept + b * BLOCK, c, NULL if exact else &bw[0], bc[0], bw[0], n, first, a,
-                        <real>(factor - a), <real>coef.g, d)
+        block_less_kept(kept + b * BLOCK, c, NULL if labels_exact(t) else &bw[0], bc[0], bw[0], n,
+                        first, a, <real>(factor - a), <real>coef.g, d)
     elif kept != NULL:
         a = kept_factor(coef, bases[b], &first)
         x = kept + b * BLOCK
@@ -407,7 +410,7 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
                     bc[j] = bc[0]
                     bw[j] = bw[0]
             a = <real>coef.a
-            if t.op == DENSE and t.e == 0 and t.w.data == NULL:
+            if labels_exact(t):
                 for j in range(n):
                     bw[j] = 0
             block_less(x, c, &bw[0], n, <real>coef.m, a, <real>(coef.a - a + coef.tail),

@@ -62,6 +62,24 @@ def test_baseline_uses_128_bits_and_no_more(code):
     assert packed > 100
 
 
+def _loops(text, most):
+    """The code of each backward jump over at most so many instructions."""
+    lines = re.findall(r"^ *([0-9a-f]+):\t(.*)$", text, re.MULTILINE)
+    at = {int(address, 16): number for number, (address, _) in enumerate(lines)}
+    for number, (_, code) in enumerate(lines):
+        jump = re.match(r"j\w+ +([0-9a-f]+)", code)
+        start = at.get(int(jump[1], 16)) if jump else None
+        if start is not None and number - most < start < number:
+            yield "\n".join(code for _, code in lines[start : number + 1])
+
+
+def test_the_scan_keeps_its_sums_in_registers(code):
+    scans = [c for c in _loops(code["v4"], 130) if "prefetcht1" in c and "vscalefps" in c]
+    assert len(scans) > 10
+    for scan in scans:
+        assert _count(r"%zmm\d+,(?:-?0x[0-9a-f]+)?\(%r[bs]p\)", scan) == 0, scan
+
+
 def test_the_cpu_module_runs_anywhere():
     """It is imported before anything is known about the CPU."""
     assert _count(r"%[yz]mm\d+", _code("_cpu")) == 0

@@ -13,6 +13,15 @@ typedef struct { double a; void *to; int stream; } late_block;
 #define HAS_SCAN 1
 #define FX_INLINE static inline __attribute__((always_inline))
 
+/* Before a loop over an array of vectors. gcc unrolled those of the scan too late to keep the array in
+ * registers: each of its eight sums and maxima was written to memory once per group. Without
+ * that, rows of 1000 classes take 0.90 of the time, with dense labels and gradient 0.87. */
+#if defined(__clang__)
+#define FX_UNROLL /* does so by itself */
+#else
+#define FX_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 /* The 16 elements at p, of which the mask's are read, as floats; -inf for the others. */
 FX_INLINE __m512 fx_load16(const char *p, __mmask16 mask, int kind) {
     __m512 v;
@@ -53,6 +62,7 @@ FX_INLINE int fx_spread(const float *x, ptrdiff_t n, float m) {
 FX_INLINE double fx_sum64(const __m512 *v) {
     __m512d s[4];
     int k;
+    FX_UNROLL
     for (k = 0; k < 4; k++)
         s[k] = _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(v[k])),
                              _mm512_cvtps_pd(_mm512_extractf32x8_ps(v[k], 1)));

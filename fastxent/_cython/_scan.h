@@ -8,6 +8,7 @@
 FX_INLINE void FX_NAME(fx_group)(const char *p, ptrdiff_t n, int kind, FX_REAL *to,
                                  FX_VECTOR *top) {
     int k;
+    FX_UNROLL
     for (k = 0; k < FX_VECTORS; k++) {
         ptrdiff_t left = n - FX_WIDTH * k;
         FX_VECTOR v = FX_LOAD(p + FX_WIDTH * FX_SIZE(kind) * k, FX_FIRST(left), kind);
@@ -28,6 +29,7 @@ FX_INLINE FX_REAL FX_NAME(fx_rest)(const char *p, ptrdiff_t n, int kind, FX_REAL
 FX_INLINE FX_REAL FX_NAME(fx_take)(const char *p, ptrdiff_t n, int kind, FX_REAL *to) {
     FX_VECTOR top[4];
     int k;
+    FX_UNROLL
     for (k = 0; k < 4; k++) top[k] = FX_DO(set1)(-INFINITY);
     return FX_NAME(fx_rest)(p, n, kind, to, top);
 }
@@ -65,9 +67,12 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
     ptrdiff_t groups = n / 64, both = n < next_n ? n / 64 : next_n / 64, head, lines, g;
     FX_REAL a, *line;
     int k;
+    FX_UNROLL
     for (k = 0; k < FX_VECTORS; k++) sum[k] = FX_DO(setzero)();
+    FX_UNROLL
     for (k = 0; k < 4; k++) top[k] = FX_DO(set1)(-INFINITY);
 #define FX_TERMS \
+    FX_UNROLL \
     for (k = 0; k < FX_VECTORS; k++) { \
         e = FX_TERM(FX_DO(sub)(FX_DO(loadu)(x + FX_WIDTH * k), base), far); \
         sum[k] = FX_DO(add)(sum[k], e); \
@@ -88,6 +93,7 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
         if (lines > both) lines = both;
         FX_NAME(scale)(kept, head < n ? head : n, a, 1, -1, 0, line, 0);
         for (g = 0, line += head; g < lines; g++, line += 64) {
+            FX_UNROLL
             for (k = 0; k < FX_VECTORS; k++) {
                 e = FX_DO(mul)(FX_DO(set1)(a), FX_DO(loadu)(kept + head + FX_WIDTH * k));
                 if (late->stream) FX_DO(stream)(line + FX_WIDTH * k, e);
@@ -109,6 +115,7 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
     }
 #undef FX_TERMS
 #undef FX_NEXT
+    FX_UNROLL
     for (k = 0; k < FX_VECTORS; k++)
         if (FX_WIDTH * k < n) {
             e = FX_DO(maskz_loadu)(FX_FIRST(n - FX_WIDTH * k), x + FX_WIDTH * k);
@@ -117,6 +124,7 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
             sum[k] = FX_DO(add)(sum[k], e);
             if (keep) FX_DO(storeu)(kept + FX_WIDTH * k, e);
         }
+    FX_UNROLL
     for (k = 0; k < FX_VECTORS; k++) FX_DO(storeu)(lanes + FX_WIDTH * k, sum[k]);
     *next_top = FX_NAME(fx_rest)(next, next_n, kind, to, top);
     return FX_SUM64(sum);

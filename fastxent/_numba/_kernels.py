@@ -133,6 +133,7 @@ from ._vectors import (
     narrow_half,
     pick,
     prefetch,
+    prefetch_to_write,
     put,
     real,
     rows_to_lanes,
@@ -169,7 +170,7 @@ BLOCK_BYTES = 8 * BLOCK
 AHEAD = 10240  # elements from a block's end to what is fetched meanwhile
 LABELS_AHEAD = 16384  # bytes from a label to what is fetched meanwhile
 BATCH = 16  # rows with contiguous classes finished together,
-NEAR = 4096  # but so few that a gradient's exponentials stay in L1
+NEAR = 2048  # but so few that labels, a gradient and its exponentials stay in L1
 BASES = 96  # blocks in a batch, at most
 BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
@@ -641,7 +642,7 @@ def block_max(x, begin, n, lanes, like):
 
 
 @inline
-def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
+def add_exp(lanes, x, n, m, ahead, kept, to, following, later, like):
     """Sum exp(x - m) of whole groups; and the maxima of as many of the block that follows.
 
     A pass of its own for these would wait for the second-level cache, which is slower than
@@ -658,6 +659,8 @@ def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
         v = exponential(load(x + k * size, like) - m, True, like)
         if kept != 0:
             store(kept + k * size, v)
+            for j in range(size):
+                prefetch_to_write(to + k * size + 64 * j)
         lanes = lanes + v
         v = load(following + k * size, like)
         tops = where(v > tops, v, tops)
@@ -674,7 +677,7 @@ def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
 
 
 @function
-def block_sum(x, n, m, leave_out, ahead, kept, following, later, like):
+def block_sum(x, n, m, leave_out, ahead, kept, to, following, later, like):
     """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
 
     And the largest of the later elements that follow.
@@ -686,7 +689,7 @@ def block_sum(x, n, m, leave_out, ahead, kept, following, later, like):
     size = width(like)
     whole, ragged = n >> 6, n & 63
     rest = x + (whole << 6) * size
-    lanes, tops = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, following, later, like)
+    lanes, tops = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, to, following, later, like)
     top = -infinity(like)
     if later > 0:
         top = block_max(following, min(whole, later >> 6) << 6, later, tops, like)
@@ -1128,6 +1131,11 @@ def fall(base, m):
     return 1.0 if base == m else exp64(base - m)
 
 
+@inline
+def plain_gradient(t, like):
+    return view(t, GRAD, BY_CLASS) == width(like) and view(t, GRAD, KIND) == native(like)
+
+
 @function
 def emit_block(t, o, i, s, j, kept, bases, b, like):
     """A block of a row's gradient; with kept one multiplication each of what the scan left."""
@@ -1137,8 +1145,7 @@ def emit_block(t, o, i, s, j, kept, bases, b, like):
     nothing = -infinity(like) if op == LOG_SOFTMAX else zero_of(like)
     past = field(t, STREAM) != 0
     stride, kind = view(t, GRAD, BY_CLASS), view(t, GRAD, KIND)
-    plain = stride == size and kind == native(like)
-    direct = plain and not past and (kept != 0 or field(t, IN_PLACE) == 0)
+    direct = plain_gradient(t, like) and not past and (kept != 0 or field(t, IN_PLACE) == 0)
     k0 = field(t, BEGIN) + b * BLOCK
     n = min(BLOCK, field(t, END) - k0)
     to = at(t, GRAD, o, i, k0)
@@ -1224,6 +1231,8 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known
     buf = scratch(BLOCK_BYTES)
     begin, end = field(t, BEGIN), field(t, END)
     coefficients = has_coefficients(t)
+    # A gradient that is written soon: its stores would wait for the cache, and all after them.
+    soon = kept != 0 and field(t, STREAM) == 0 and plain_gradient(t, like)
     m = -infinity(like)
     rest, weight, error, gap, nonzero = 0.0, 0.0, 0.0, 0.0, 0.0
     for b in range((end - begin + BLOCK - 1) // BLOCK):
@@ -1256,7 +1265,8 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known
             rest += nan_or_zero(x, n, like)
         else:
             place = kept + b * BLOCK * size if kept != 0 else 0
-            v, above = block_sum(x, n, base, grown, ahead, place, following, later, like)
+            to = at(t, GRAD, o, i, k) if soon else place
+            v, above = block_sum(x, n, base, grown, ahead, place, to, following, later, like)
             rest += unbias(like) * v
             put(known, following)
             put(known + 8, np.float64(above))
@@ -1364,8 +1374,7 @@ def run_rows(task, e, z, scale, first, stop, block, room, offset, size, like):
     t, s = scratch(TABLE_BYTES), scratch(STATE_BYTES)
     bind(t, task, e, z, scale)
     wide = field(t, END) - field(t, BEGIN)
-    near = NEAR // 2 if field(t, OP) == DENSE else NEAR  # labels need room
-    most = max(1, min(BATCH, (near if has(t, GRAD) else BATCH * BLOCK) // wide))
+    most = max(1, min(BATCH, (NEAR if has(t, GRAD) else BATCH * BLOCK) // wide))
     kept = np.int64(0)
     # Rows are kept in whole groups, which may take up to a block more than their elements.
     size = min(size // width(like) - BLOCK, (BASES - BATCH) * BLOCK)

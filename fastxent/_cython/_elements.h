@@ -499,6 +499,15 @@ static inline void stream_fence(void) {
 #endif
 }
 
+/* What will be written, with the right to. */
+static inline void prefetch_write(const char *p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p, 1, 3);
+#elif defined(FX_X86)
+    _m_prefetchw((volatile const void *)p);
+#endif
+}
+
 /* To the second-level cache: it has more misses in flight than the first. 125 MB of logits on
  * two threads took 5.0 ms with the next block fetched to the first level, 4.0 ms so. */
 static inline void prefetch(const char *p) {

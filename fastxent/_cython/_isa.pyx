@@ -69,6 +69,7 @@ cdef extern from "_elements.h" nogil:
     Py_ssize_t find_float(const float*, Py_ssize_t, float)
     Py_ssize_t find_double(const double*, Py_ssize_t, double)
     void prefetch(const char*)
+    void prefetch_write(const char*)
     double fma(double, double, double)
     float FLT_MAX
     double INFINITY

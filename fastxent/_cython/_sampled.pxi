@@ -67,6 +67,13 @@ cdef inline void fetch(Sampled* t, Py_ssize_t k, Py_ssize_t stop, real unused) n
             prefetch(<char*>class_vector(t, k, unused) + 64 * c)
 
 
+cdef inline void claim(real* to, Py_ssize_t n) noexcept nogil:
+    """Have the lines of a row in the cache before it is written."""
+    cdef Py_ssize_t c
+    for c in range(parts(n * sizeof(real), 64)):
+        prefetch_write(<char*>to + 64 * c)
+
+
 cdef inline Py_ssize_t parts(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return (n + step - 1) // step
 
@@ -109,16 +116,19 @@ cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
     cdef const real* x
     cdef const real* w
     cdef real slope
-    cdef double sum
+    cdef double* sums
     for r in range(first, stop):
         x = cell(&t.x, r, 0, unused)
         for k in range(t.num_true):
             fetch(t, r * t.num_true + k + SOON, stop, unused)
             slope = cell(&t.logits, r, k, unused)[0]
             to = cell(&t.d_rows, r * t.num_true + k, 0, unused)
+            claim(to + SOON * t.d_rows.row, t.features)
             for j in range(t.features):
                 to[j] = slope * x[j]
             to = cell(&t.d_x, r, 0, unused)
+            if k == 0:
+                claim(to + SOON * t.d_x.row, t.features)
             w = class_vector(t, r * t.num_true + k, unused)
             if k == 0:
                 for j in range(t.features):
@@ -148,11 +158,15 @@ cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
                  to, t.sums.row)
     if t.slope_sums == NULL:
         return
-    for k in range(t.num_sampled):
-        sum = 0
-        for r in range(first, stop):
-            sum += cell(&t.logits, r, t.num_true + k, unused)[0]
-        t.slope_sums[block * t.num_sampled + k] += sum
+    sums = t.slope_sums + block * t.num_sampled
+    for r in range(first, stop):
+        x = cell(&t.logits, r, t.num_true, unused)
+        if t.logits.column == 1:
+            for k in range(t.num_sampled):
+                sums[k] += x[k]
+        else:
+            for k in range(t.num_sampled):
+                sums[k] += x[k * t.logits.column]
 
 
 cdef void compute_logits(void* task, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,

@@ -1301,7 +1301,7 @@ def few_rows(t, first, count, stop, kept, known, s, like):
     apart()
     size = width(like)
     bases = scratch(BASES_BYTES)
-    phase = field(t, PHASE)
+    phase, none = field(t, PHASE), np.int64(-1)
     length = (field(t, END) - field(t, BEGIN) + LANES - 1) // LANES * LANES
     blocks = (length + BLOCK - 1) // BLOCK
     for j in range(count):
@@ -1312,7 +1312,9 @@ def few_rows(t, first, count, stop, kept, known, s, like):
         elif state(s, ABSENT, j) == 0:
             place = kept + j * length * size if kept != 0 else 0
             row = first + j + 1 if first + j + 1 < stop else -1
-            scan_row(t, o, i, s, j, place, bases + 8 * j * blocks, -1, 0, 0, 0, known, row, like)
+            base = bases + 8 * j * blocks
+            # None is late: numbers of one type, or the function is compiled twice.
+            scan_row(t, o, i, s, j, place, base, none, I64, I64, I64, known, row, like)
         if has(t, STATS) and phase != FINISH:
             write_stats(t, o, i, s, j)
     if phase == SCAN:

@@ -141,6 +141,34 @@ def test_float32_gradient_of_half_logits(loss, backend, dtype):
     np.testing.assert_array_equal(narrow, out.astype(x.dtype))
 
 
+@pytest.mark.parametrize("num_classes", [10, 1000, 5000])
+def test_labels_of_any_size(backend, num_classes):
+    """Labels times a power of two: the gradient times it too, to the bit, however small it is."""
+    x = data.rng(1).standard_normal((8, num_classes)).astype(np.float32)
+    q = data.rng(2).random(x.shape, np.float32)
+    _, grad = cases.with_grad("softmax_cross_entropy")(x, q)
+    for power in np.exp2(np.float32([-40, -74, -96, 40])):
+        _, got = cases.with_grad("softmax_cross_entropy")(x, q * power)
+        np.testing.assert_array_equal(got, grad * power)
+
+
+@pytest.mark.parametrize("num_classes", [1000, 5000])
+def test_confident_rows_of_dense_labels(backend, num_classes):
+    """At the label a p - q cancels: what is lost in rounding a to float32 counts."""
+    x = data.rng(1).standard_normal((64, num_classes)).astype(np.float32)
+    rows = np.arange(len(x))
+    top = x.argmax(1)
+    x[rows, top] += np.linspace(8, 20, len(x), dtype=np.float32)
+    q = np.zeros_like(x)
+    q[rows, top] = np.linspace(0.6, 1.4, len(x), dtype=np.float32)
+    rest = np.exp(np.float64(x) - x.max(1, keepdims=True))
+    rest[rows, top] = 0
+    rest = rest.sum(1)
+    exact = -q[rows, top] * rest / (1 + rest)
+    _, grad = cases.with_grad("softmax_cross_entropy")(x, q)
+    np.testing.assert_allclose(grad[rows, top], exact, rtol=3e-7)
+
+
 LABELS_GRAD_OPTIONS = {
     "plain": {},
     "upstream": {"upstream": np.linspace(-1, 2, 16)},

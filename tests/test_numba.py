@@ -174,7 +174,7 @@ def test_machine_code():
 
     word, single = types.int64, types.float32
     scan, stream = kernels().k.block_sum, kernels().k.stream_copy
-    scan.compile((word, word, single, types.boolean, word, word, word, word, single))
+    scan.compile((word, word, single, types.boolean, word, word, word, word, word, single))
     stream.compile((word, word, word))
     code = "".join(text for f in (scan, stream) for text in f.inspect_asm().values())
     if "+avx512f," in _features():
@@ -185,6 +185,8 @@ def test_machine_code():
     if "+sse2," in _features():
         assert "prefetcht1" in code
         assert "movntps" in code
+    if "+prfchw," in _features():
+        assert "prefetchw" in code
 
 
 def _features():

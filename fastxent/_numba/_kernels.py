@@ -133,6 +133,7 @@ from ._vectors import (
     narrow_half,
     pick,
     prefetch,
+    prefetch_to_write,
     put,
     real,
     rows_to_lanes,
@@ -167,8 +168,9 @@ F32, F64 = np.float32(0), np.float64(0)
 BLOCK = 2048  # elements per block: 8 or 16 KB, stays in L1
 BLOCK_BYTES = 8 * BLOCK
 AHEAD = 10240  # elements from a block's end to what is fetched meanwhile
+LABELS_AHEAD = 16384  # bytes from a label to what is fetched meanwhile
 BATCH = 16  # rows with contiguous classes finished together,
-NEAR = 4096  # but so few that a gradient's exponentials stay in L1
+NEAR = 2048  # but so few that labels, a gradient and its exponentials stay in L1
 BASES = 96  # blocks in a batch, at most
 BASES_BYTES = 16 * BASES  # for two rows
 TILE = 64  # rows per tile
@@ -640,7 +642,7 @@ def block_max(x, begin, n, lanes, like):
 
 
 @inline
-def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
+def add_exp(lanes, x, n, m, ahead, kept, to, following, later, like):
     """Sum exp(x - m) of whole groups; and the maxima of as many of the block that follows.
 
     A pass of its own for these would wait for the second-level cache, which is slower than
@@ -657,6 +659,8 @@ def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
         v = exponential(load(x + k * size, like) - m, True, like)
         if kept != 0:
             store(kept + k * size, v)
+            for j in range(size):
+                prefetch_to_write(to + k * size + 64 * j)
         lanes = lanes + v
         v = load(following + k * size, like)
         tops = where(v > tops, v, tops)
@@ -673,7 +677,7 @@ def add_exp(lanes, x, n, m, ahead, kept, following, later, like):
 
 
 @function
-def block_sum(x, n, m, leave_out, ahead, kept, following, later, like):
+def block_sum(x, n, m, leave_out, ahead, kept, to, following, later, like):
     """Sum of exp(x - m) 2^BIAS over a block, without one element equal to m if asked to.
 
     And the largest of the later elements that follow.
@@ -685,7 +689,7 @@ def block_sum(x, n, m, leave_out, ahead, kept, following, later, like):
     size = width(like)
     whole, ragged = n >> 6, n & 63
     rest = x + (whole << 6) * size
-    lanes, tops = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, following, later, like)
+    lanes, tops = add_exp(splat(zero_of(like)), x, n, m, ahead, kept, to, following, later, like)
     top = -infinity(like)
     if later > 0:
         top = block_max(following, min(whole, later >> 6) << 6, later, tops, like)
@@ -736,14 +740,17 @@ def block_gap(x, c, n, m, like):
     summed exactly; sums of a few float32 in each of many lanes are exact enough.
     """
     apart()
+    size = width(like)
     zero = splat(zero_of(like))
     weight, error, gap, count = zero, zero, zero, zero
     for k in range(0, n, LANES):
         cs = group(c, k, n, zero_of(like))
         xs = group(x, k, n, m)
-        none = cs == 0
-        gap = gap + where(none, zero_of(like), cs * (m - xs))
-        count = count + where(none, zero_of(like), pick(like, 1.0, 1.0))
+        for j in range(size):
+            prefetch(c + k * size + LABELS_AHEAD + 64 * j)
+        some = cs != 0
+        gap = fma(cs, where(some, m - xs, zero_of(like)), gap)
+        count = where(some, count + pick(like, 1.0, 1.0), count)
         if is_single(like):
             weight = weight + cs
         else:
@@ -1030,7 +1037,11 @@ def exact_coef(share, share_error, keep, keep_error, q, w):
 
 @function
 def load_exact(t, s, j, o, i, c, n, buf, tail, like):
-    """What the gradient subtracts for n classes, and in tail what rounding it to real left."""
+    """What the gradient subtracts for n classes, and in tail what rounding it to real left.
+
+    The address of the first; and from class to class the step of both in bytes, 0 where one
+    group stands for all.
+    """
     apart()
     size = width(like)
     dense = field(t, OP) == DENSE
@@ -1039,15 +1050,17 @@ def load_exact(t, s, j, o, i, c, n, buf, tail, like):
     if dense:
         q = reals(at(t, Y, o, i, c), view(t, Y, KIND), view(t, Y, BY_CLASS), n, buf, like)
         if e == 0 and not has(t, W):
-            for k in range(0, n, LANES):
-                store(tail + k * size, splat(zero_of(like)))
-            return q
+            store(tail, splat(zero_of(like)))
+            return q, size, 0
     p = allowed_bytes(t, o, i, c, n, scratch(BLOCK))
     w = np.int64(0)
     if has(t, W):
         stride = view(t, W, BY_CLASS)
         place = view(t, W, DATA) + c * stride
         w = reals(place, view(t, W, KIND), stride, n, scratch(BLOCK_BYTES), F64)
+    step = size
+    if q == p == w == 0:
+        n, step = LANES, 0
     keep = 1.0 - e if dense else 0.0
     keep_error = (1.0 - keep) - e if dense else 0.0
     zeros = splat(0.0)
@@ -1066,7 +1079,61 @@ def load_exact(t, s, j, o, i, c, n, buf, tail, like):
         rounded = cast(v, like)
         store(buf + k * size, rounded)
         store(tail + k * size, cast((v - cast(rounded, F64)) + error, like))
-    return buf
+    return buf, step, step
+
+
+@function
+def emit_less(t, s, j, o, i, k0, n, kept, base, d, like):
+    """A block of g ((a + tail) exp(x - m) - (c + c_tail)), with kept from what the scan left."""
+    apart()
+    size = width(like)
+    zero = zero_of(like)
+    m, g, a = state(s, TOP, j), cast(state(s, FACTOR, j), like), state(s, A, j)
+    tail = state(s, TAIL, j)
+    lost = scratch(BLOCK_BYTES)
+    c, step, lost_step = load_exact(t, s, j, o, i, k0, n, scratch(BLOCK_BYTES), lost, like)
+    if kept == 0:
+        x = load_logits(t, o, i, k0, n, scratch(BLOCK_BYTES), like)
+        top, factor = cast(m, like), cast(a, like)
+        rest = cast(a - np.float64(factor) + tail, like)
+        for k in range(0, n, LANES):
+            xs, cs = group(x, k, n, zero), group(c + k * step, 0, n - k, zero)
+            v = difference(xs, top, factor, rest, cs, load(lost + k * lost_step, like), g, like)
+            put_group(d, k, n, v, like)
+        return
+    scale = (a + tail) * fall(base, m)
+    if abs(scale) < 1e-10:  # as in emit_block
+        by = splat(cast(unbias(like), like))
+        for k in range(0, n, LANES):
+            store(kept + k * size, load(kept + k * size, like) * by)
+    else:
+        scale *= unbias(like)
+    factor = cast(scale, like)
+    rest = cast(scale - np.float64(factor), like)
+    whole = n & -LANES
+    for k in range(0, whole, LANES):
+        cs, ls = load(c + k * step, like), load(lost + k * lost_step, like)
+        store(d + k * size, less(load(kept + k * size, like), factor, rest, cs, ls, g))
+    if whole < n:
+        cs, ls = group(c + whole * step, 0, n - whole, zero), load(lost + whole * lost_step, like)
+        v = less(load(kept + whole * size, like), factor, rest, cs, ls, g)
+        store_first(d + whole * size, n - whole, v)
+
+
+@inline
+def less(v, a, tail, c, c_tail, g):
+    return (fma(v, a, -c) + fma(v, tail, -c_tail)) * g
+
+
+@inline
+def fall(base, m):
+    """What a block's kept terms are multiplied by: exp(base - m), as a rule 1."""
+    return 1.0 if base == m else exp64(base - m)
+
+
+@inline
+def plain_gradient(t, like):
+    return view(t, GRAD, BY_CLASS) == width(like) and view(t, GRAD, KIND) == native(like)
 
 
 @function
@@ -1078,7 +1145,7 @@ def emit_block(t, o, i, s, j, kept, bases, b, like):
     nothing = -infinity(like) if op == LOG_SOFTMAX else zero_of(like)
     past = field(t, STREAM) != 0
     stride, kind = view(t, GRAD, BY_CLASS), view(t, GRAD, KIND)
-    direct = not past and field(t, IN_PLACE) == 0 and stride == size and kind == native(like)
+    direct = plain_gradient(t, like) and not past and (kept != 0 or field(t, IN_PLACE) == 0)
     k0 = field(t, BEGIN) + b * BLOCK
     n = min(BLOCK, field(t, END) - k0)
     to = at(t, GRAD, o, i, k0)
@@ -1087,8 +1154,12 @@ def emit_block(t, o, i, s, j, kept, bases, b, like):
     if state(s, ZERO, j) != 0:
         for k in range(0, n, LANES):
             put_group(d, k, n, splat(nothing), like)
+    elif has_coefficients(t):
+        base = get(bases + 8 * b, F64) if kept != 0 else m
+        place = kept + b * BLOCK * size if kept != 0 else 0
+        emit_less(t, s, j, o, i, k0, n, place, base, d, like)
     elif kept != 0:
-        scale = g * a * exp64(get(bases + 8 * b, F64) - m)
+        scale = g * a * fall(get(bases + 8 * b, F64), m)
         # The terms' bias goes into the factor, unless a small weight would underflow with it.
         first = 1.0
         if abs(scale) < tiny(like):
@@ -1106,16 +1177,6 @@ def emit_block(t, o, i, s, j, kept, bases, b, like):
             shift = cast(state(s, SHIFT, j), like)
             for k in range(0, n, LANES):
                 put_group(d, k, n, (group(x, k, n, zero_of(like)) - top) - shift, like)
-        elif has_coefficients(t):
-            tails = scratch(BLOCK_BYTES)
-            c = load_exact(t, s, j, o, i, k0, n, scratch(BLOCK_BYTES), tails, like)
-            factor = cast(a, like)
-            tail = cast(a - np.float64(factor) + state(s, TAIL, j), like)
-            by = cast(g, like)
-            for k in range(0, n, LANES):
-                xs, cs = group(x, k, n, zero_of(like)), group(c, k, n, zero_of(like))
-                v = difference(xs, top, factor, tail, cs, load(tails + k * size, like), by, like)
-                put_group(d, k, n, v, like)
         else:
             factor = cast(g * a, like)
             for k in range(0, n, LANES):
@@ -1148,6 +1209,13 @@ def halves_ahead(t, o, i, k, n):
     return np.int64(0)
 
 
+@inline
+def outer_and_inner(t, row):
+    """Where a row lies."""
+    inner = field(t, INNER)
+    return (row, np.int64(0)) if inner == 1 else (row // inner, row % inner)
+
+
 @function
 def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known, row, like):
     """The row's statistics; with kept, exp(x - base) of each block too, and the bases.
@@ -1163,6 +1231,8 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known
     buf = scratch(BLOCK_BYTES)
     begin, end = field(t, BEGIN), field(t, END)
     coefficients = has_coefficients(t)
+    # A gradient that is written soon: its stores would wait for the cache, and all after them.
+    soon = kept != 0 and field(t, STREAM) == 0 and plain_gradient(t, like)
     m = -infinity(like)
     rest, weight, error, gap, nonzero = 0.0, 0.0, 0.0, 0.0, 0.0
     for b in range((end - begin + BLOCK - 1) // BLOCK):
@@ -1180,11 +1250,8 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known
             if k + n < end:
                 following, later = x + n * size, min(BLOCK, end - k - n)
             elif row >= 0:
-                inner = field(t, INNER)
-                following, later = (
-                    at(t, X, row // inner, row % inner, begin),
-                    min(BLOCK, end - begin),
-                )
+                next_o, next_i = outer_and_inner(t, row)
+                following, later = at(t, X, next_o, next_i, begin), min(BLOCK, end - begin)
         grown = top > m
         if grown:
             if m != -infinity(like):
@@ -1198,7 +1265,8 @@ def scan_row(t, o, i, s, j, kept, bases, late, late_o, late_i, late_bases, known
             rest += nan_or_zero(x, n, like)
         else:
             place = kept + b * BLOCK * size if kept != 0 else 0
-            v, above = block_sum(x, n, base, grown, ahead, place, following, later, like)
+            to = at(t, GRAD, o, i, k) if soon else place
+            v, above = block_sum(x, n, base, grown, ahead, place, to, following, later, like)
             rest += unbias(like) * v
             put(known, following)
             put(known + 8, np.float64(above))
@@ -1233,26 +1301,29 @@ def few_rows(t, first, count, stop, kept, known, s, like):
     apart()
     size = width(like)
     bases = scratch(BASES_BYTES)
-    inner, phase = field(t, INNER), field(t, PHASE)
+    phase, none = field(t, PHASE), np.int64(-1)
     length = (field(t, END) - field(t, BEGIN) + LANES - 1) // LANES * LANES
     blocks = (length + BLOCK - 1) // BLOCK
     for j in range(count):
-        o, i = (first + j) // inner, (first + j) % inner
+        o, i = outer_and_inner(t, first + j)
         open_row(t, o, i, s, j)
         if phase == FINISH:
             read_stats(t, o, i, s, j)
         elif state(s, ABSENT, j) == 0:
             place = kept + j * length * size if kept != 0 else 0
             row = first + j + 1 if first + j + 1 < stop else -1
-            scan_row(t, o, i, s, j, place, bases + 8 * j * blocks, -1, 0, 0, 0, known, row, like)
+            base = bases + 8 * j * blocks
+            # None is late: numbers of one type, or the function is compiled twice.
+            scan_row(t, o, i, s, j, place, base, none, I64, I64, I64, known, row, like)
         if has(t, STATS) and phase != FINISH:
             write_stats(t, o, i, s, j)
     if phase == SCAN:
         return 0.0
-    set_column(s, R, log1p64(column(s, REST)))
+    for j in range(count):
+        set_state(s, R, j, log1p64(state(s, REST, j)))
     result = 0.0
     for j in range(count):
-        o, i = (first + j) // inner, (first + j) % inner
+        o, i = outer_and_inner(t, first + j)
         loss = finish(t, o, i, s, j)
         result += loss
         if has(t, LOSS):
@@ -1272,12 +1343,11 @@ def long_rows(t, first, stop, kept, known, s, like):
     """
     apart()
     bases = scratch(BASES_BYTES)
-    inner = field(t, INNER)
     result = 0.0
     late = -1
     late_o = late_i = np.int64(0)
     for row in range(first, stop):
-        o, i = row // inner, row % inner
+        o, i = outer_and_inner(t, row)
         j = row % 2
         mine, others = bases + 8 * BASES * j, bases + 8 * BASES * (1 - j)
         open_row(t, o, i, s, j)
@@ -1313,12 +1383,12 @@ def run_rows(task, e, z, scale, first, stop, block, room, offset, size, like):
     if (
         has(t, GRAD)
         and field(t, PHASE) == ALL
-        and not has_coefficients(t)
+        # Where they cancel against labels, doubles are computed anew from what rounding them lost.
+        and (is_single(like) or not has_coefficients(t))
         and field(t, OP) != LOG_SOFTMAX
         and most * wide <= size
     ):
         kept = get(room + HEAD, I64) + offset
-    set_column(s, REST, splat(0.0))
     known = scratch(16)
     put(known, I64)
     result = 0.0

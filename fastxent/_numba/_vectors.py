@@ -764,6 +764,19 @@ def prefetch(typingctx, address):
 
 
 @intrinsic
+def prefetch_to_write(typingctx, address):
+    """Fetch a cache line for writing."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], ir.IntType(8))
+        numbers = [ir.Constant(ir.IntType(32), k) for k in (1, 3, 1)]
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def fetch_add(typingctx, address, value):
     """Add to a 64-bit integer that several threads share; the value before."""
 

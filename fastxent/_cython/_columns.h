@@ -27,6 +27,8 @@ typedef struct {
     float *loss;
     const char *ahead;      /* the next tile, fetched meanwhile; NULL if there is none */
     ptrdiff_t ahead_row, ahead_class; /* bytes from one to the next; a class of 32 rows is 2 lines */
+    const char *soon;       /* where the tile goes afterwards, fetched too; NULL if that is past the cache */
+    ptrdiff_t soon_row, soon_class;
 } fx_columns;
 
 #if defined(__AVX512F__)
@@ -77,6 +79,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
     const int terms = slopes && op != LOG_SOFTMAX;
     const ptrdiff_t pitch = t->pitch;
     const char *ahead = t->ahead ? t->ahead + j * t->ahead_row : NULL;
+    const char *soon = slopes && t->soon ? t->soon + j * t->soon_row : NULL;
     float *x = t->x + j;
     __m512d sum = _mm512_setzero_pd();
     __mmask16 live[2], broken[2], some[2], tiny[2];
@@ -121,6 +124,7 @@ FX_INLINE __m512d fx_columns32(const fx_columns *t, ptrdiff_t j, fx_op op, int s
             __m512 v = FX_X, n, r, p, e;
             __mmask16 less = _mm512_cmp_ps_mask(v, m[i], _CMP_NEQ_UQ), near;
             if (ahead) _mm_prefetch(ahead + k * t->ahead_class + 64 * i, _MM_HINT_T1);
+            if (soon) prefetch_write(soon + k * t->soon_class + 64 * i);
             r = _mm512_sub_ps(v, base[i]);
             near = fx_above16(r, -130.0f);
             r = fx_remainder16(r, 0, &n);

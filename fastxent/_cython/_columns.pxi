@@ -111,6 +111,8 @@ cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop) noexcept nog
     tile.scale = narrow(t.scale)
     tile.loss = &loss[0]
     tile.slopes = t.grad.data != NULL
+    tile.soon_row = pitch(t, &t.grad)
+    tile.soon_class = t.grad.classes if tile.soon_row == 4 else 128
     while row < stop:
         o = row // t.num_inner
         i = row % t.num_inner
@@ -122,6 +124,9 @@ cdef double run_columns(Task* t, Py_ssize_t first, Py_ssize_t stop) noexcept nog
             open_columns(t, o, i, count, &label[0], &factor[0], &slope[0])
         p = t.x.data + o * t.x.outer + i * t.x.inner
         tile.ahead = p + count * across if nearby and row + 2 * count <= stop else NULL
+        tile.soon = NULL
+        if tile.slopes and not t.stream and in_floats(t.grad.kind, tile.soon_row, t.grad.classes):
+            tile.soon = t.grad.data + o * t.grad.outer + i * t.grad.inner
         fill_columns(t, &tile, p, &lines[0])
         total += columns_settle(&tile)
         if t.loss.data != NULL:

@@ -499,12 +499,16 @@ static inline void stream_fence(void) {
 #endif
 }
 
-/* What will be written, with the right to. */
+/* A line that will be written, with the right to: the store would wait for it, and all after it. The
+ * builtin is a plain fetch unless the target has the instruction by name; where it is missing, it does
+ * nothing. */
 static inline void prefetch_write(const char *p) {
-#if defined(__GNUC__) || defined(__clang__)
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*p));
+#elif defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p, 1, 3);
-#elif defined(FX_X86)
-    _m_prefetchw((volatile const void *)p);
+#else
+    (void)p;
 #endif
 }
 

@@ -93,9 +93,10 @@ cdef extern from "_rows.h" nogil:
     float take_floats(const char*, Py_ssize_t, int, float*)
     double take_doubles(const char*, Py_ssize_t, int, double*)
     double scan_floats(const float*, Py_ssize_t, float, int*, const char*, float*, float*,
-                       const late_block*, const char*, Py_ssize_t, int, float*, float*)
+                       const char*, const late_block*, const char*, Py_ssize_t, int, float*, float*)
     double scan_doubles(const double*, Py_ssize_t, double, int*, const char*, double*, double*,
-                        const late_block*, const char*, Py_ssize_t, int, double*, double*)
+                        const char*, const late_block*, const char*, Py_ssize_t, int, double*,
+                        double*)
     void scale_floats(const float*, Py_ssize_t, float, float, Py_ssize_t, float, float*, bint)
     void scale_doubles(const double*, Py_ssize_t, double, double, Py_ssize_t, double, double*, bint)
     void gap_floats(const float*, const float*, Py_ssize_t, float, double*)
@@ -137,6 +138,8 @@ cdef extern from "_columns.h" nogil:
         float* loss
         const char* ahead
         Py_ssize_t ahead_row, ahead_class
+        const char* soon
+        Py_ssize_t soon_row, soon_class
     double columns_settle(const fx_columns*)
     void columns_load(const fx_columns*, const char*, Py_ssize_t, Py_ssize_t)
     void columns_store(const fx_columns*, char*, Py_ssize_t, Py_ssize_t, bint)

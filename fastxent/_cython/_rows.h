@@ -143,19 +143,19 @@ FX_INLINE double fx_sum64d(const __m512d *v) {
 #include "_scan.h"
 
 /* The sum of exp(x - m) 2^BIAS over n elements, element k in lane k % 64; the terms go to kept
- * unless that is NULL, in whole vectors.  Meanwhile the next block is taken, since a pass over it
- * alone would wait for the second-level cache, and what lies ahead is fetched.  far is for floats
- * that are -inf, NaN or far below the maximum: it is set when they are met; for doubles it asks for
- * accuracy. */
+ * unless that is NULL, in whole vectors, and the lines from soon on, where the gradient goes, are
+ * fetched.  Meanwhile the next block is taken, since a pass over it alone would wait for the
+ * second-level cache, and what lies ahead is fetched.  far is for floats that are -inf, NaN or far
+ * below the maximum: it is set when they are met; for doubles it asks for accuracy. */
 static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far, const char *ahead,
-                                 float *lanes, float *kept, const late_block *late,
+                                 float *lanes, float *kept, const char *soon, const late_block *late,
                                  const char *next, ptrdiff_t next_n, int kind, float *to,
                                  float *next_top) {
     double sum = NAN;
 #define FX_SCAN(kind, far) \
-    (kept ? fx_scan_floats(x, n, m, ahead, lanes, kept, late, next, next_n, to, next_top, \
+    (kept ? fx_scan_floats(x, n, m, ahead, lanes, kept, soon, late, next, next_n, to, next_top, \
                            kind, far, 1) \
-          : fx_scan_floats(x, n, m, ahead, lanes, lanes, NULL, next, next_n, to, next_top, \
+          : fx_scan_floats(x, n, m, ahead, lanes, lanes, ahead, NULL, next, next_n, to, next_top, \
                            kind, far, 0))
 #define FX_KIND(kind) \
     if (!*far) sum = FX_SCAN(kind, 0); \
@@ -174,13 +174,13 @@ static inline double scan_floats(const float *x, ptrdiff_t n, float m, int *far,
 }
 
 static inline double scan_doubles(const double *x, ptrdiff_t n, double m, int *far,
-                                  const char *ahead, double *lanes, double *kept,
+                                  const char *ahead, double *lanes, double *kept, const char *soon,
                                   const late_block *late, const char *next, ptrdiff_t next_n,
                                   int kind, double *to, double *next_top) {
     (void)kind;
 #define FX_SCAN(far, keep) \
-    fx_scan_doubles(x, n, m, ahead, lanes, keep ? kept : lanes, keep ? late : NULL, next, next_n, \
-                    to, next_top, KIND_F64, far, keep)
+    fx_scan_doubles(x, n, m, ahead, lanes, keep ? kept : lanes, soon, keep ? late : NULL, next, \
+                    next_n, to, next_top, KIND_F64, far, keep)
     return kept ? *far ? FX_SCAN(1, 1) : FX_SCAN(0, 1) : *far ? FX_SCAN(1, 0) : FX_SCAN(0, 0);
 #undef FX_SCAN
 }
@@ -210,6 +210,7 @@ static inline void gap_floats(const float *x, const float *c, ptrdiff_t n, float
             __m512 d = _mm512_sub_ps(base, _mm512_maskz_loadu_ps(mask, x + g + 16 * k));
             __mmask16 some = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
             _mm_prefetch((const char *)(c + g + 16 * k) + 16384, _MM_HINT_T1);
+            _mm_prefetch((const char *)(c + g + 16 * k) + 4096, _MM_HINT_T0);
             weight[k] = _mm512_add_ps(weight[k], v);
             gap[k] = _mm512_mask3_fmadd_ps(v, d, gap[k], some);
             count[k] = _mm512_mask_add_ps(count[k], some, count[k], _mm512_set1_ps(1.0f));
@@ -276,7 +277,7 @@ static inline void less_kept_floats(const float *e, const float *c, const float 
 #define gap_floats(x, c, n, m, found)
 #define less_floats(x, c, c_tail, n, m, a, tail, g, to)
 #define less_kept_floats(e, c, c_tail, fixed, fixed_tail, n, first, a, tail, g, to)
-#define scan_floats(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
-#define scan_doubles(x, n, m, far, ahead, lanes, kept, late, next, next_n, kind, to, top) (0.0)
+#define scan_floats(x, n, m, far, ahead, lanes, kept, soon, late, next, next_n, kind, to, top) (0.0)
+#define scan_doubles(x, n, m, far, ahead, lanes, kept, soon, late, next, next_n, kind, to, top) (0.0)
 #endif
 #endif

@@ -335,6 +335,11 @@ cdef real* load_exact(Task* t, Row* row, Py_ssize_t o, Py_ssize_t i, Py_ssize_t 
     return buf
 
 
+cdef inline bint is_plain_gradient(Task* t, real unused) noexcept nogil:
+    """Does the gradient go where it goes as it is computed?"""
+    return t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
+
+
 cdef inline real kept_factor(Coef* coef, double base, real* first) noexcept nogil:
     """What a block's kept terms are multiplied by, after first."""
     cdef double scale = coef.g * coef.a
@@ -362,7 +367,7 @@ cdef void emit_block(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, Coef* coef, 
     cdef const char* p
     cdef real a, first = 1, nothing = minus_infinity(unused) if t.op == LOG_SOFTMAX else <real>0.0
     cdef double factor
-    cdef bint plain = t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused)
+    cdef bint plain = is_plain_gradient(t, unused)
     cdef bint whole = HAS_SCAN and plain and kept != NULL and (
         t.mask.data == NULL and not has_coefficients(t))
     cdef bint direct = whole or plain and not t.stream and (kept != NULL or not t.in_place)
@@ -470,17 +475,17 @@ cdef inline void take(Next* next, const char* p, Py_ssize_t n, int kind,
 
 cdef inline double scan_next(Next* next, const char* p, Py_ssize_t n, int kind, const real* x,
                              Py_ssize_t x_n, real m, const char* ahead, real* lanes, real* kept,
-                             const late_block* late) noexcept nogil:
+                             const char* soon, const late_block* late) noexcept nogil:
     """Sum of exp(x - m) 2^BIAS over a block; takes the n elements at p meanwhile, if any."""
     cdef float* to = other_buffer(next)
     cdef double total
     cdef real top = 0
     if real is float:
         total = scan_floats(<const float*>x, x_n, <float>m, &next.far, ahead, <float*>lanes,
-                            <float*>kept, late, p, n, kind, to, <float*>&top)
+                            <float*>kept, soon, late, p, n, kind, to, <float*>&top)
     else:
         total = scan_doubles(<const double*>x, x_n, m, &next.far, ahead, <double*>lanes,
-                             <double*>kept, late, p, n, kind, NULL, <double*>&top)
+                             <double*>kept, soon, late, p, n, kind, NULL, <double*>&top)
     next.top = top
     next.x = <const void*>p if kind == native_kind(x[0]) else <const void*>to
     next.source = p
@@ -511,6 +516,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
     cdef real* c
     cdef real* keep = NULL
     cdef const char* ahead
+    cdef const char* soon
     cdef const char* p
     cdef const char* follows
     cdef Py_ssize_t b, k, n, coming
@@ -518,6 +524,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
     cdef real m = minus_infinity(unused), top, base
     cdef double total
     cdef bint grown, together = False, whole = in_whole_vectors(t, unused)
+    cdef bint plain = is_plain_gradient(t, unused)
     cdef late_block later
     cdef real first = 1
     for b in range((width + BLOCK - 1) // BLOCK):
@@ -544,8 +551,7 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
         base = <real>0.0 if m == minus_infinity(m) else m
         if late != NULL and late.some:
             together = whole and not has_coefficients(t) and not late.coef.zero and (
-                m != <real>INFINITY) and (
-                t.grad.classes == sizeof(real) and t.grad.kind == native_kind(unused))
+                m != <real>INFINITY) and plain
             if together:
                 later.a = kept_factor(&late.coef, late.bases[b], &first)
                 later.to = (t.grad.data + late.o * t.grad.outer + late.i * t.grad.inner
@@ -564,8 +570,12 @@ cdef void scan_row(Task* t, Py_ssize_t o, Py_ssize_t i, Row* row, real* kept, do
                 coming = min(<Py_ssize_t>BLOCK, t.end - k - n if k + n < t.end else width)
                 if follows == NULL:
                     coming = 0
+                soon = <const char*>keep
+                if plain and not t.stream:
+                    soon = (t.grad.data + o * t.grad.outer + i * t.grad.inner
+                            + k * t.grad.classes)
                 total = scan_next(next, follows, coming, t.x.kind, x, n, base, ahead, &lanes[0],
-                                  keep, &later if together else NULL)
+                                  keep, soon, &later if together else NULL)
                 if together and k <= late.coef.label < k + n:
                     (<real*>later.to)[late.coef.label - k] = <real>late.coef.entry
             else:

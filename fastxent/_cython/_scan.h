@@ -60,7 +60,7 @@ static inline void FX_NAME(scale)(const FX_REAL *x, ptrdiff_t n, FX_REAL a, FX_R
 }
 
 FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, const char *ahead,
-                                  FX_REAL *lanes, FX_REAL *kept, const late_block *late,
+                                  FX_REAL *lanes, FX_REAL *kept, const char *soon, const late_block *late,
                                   const char *next, ptrdiff_t next_n, FX_REAL *to,
                                   FX_REAL *next_top, int kind, int far, int keep) {
     FX_VECTOR base = FX_DO(set1)(m), sum[FX_VECTORS], top[4], e;
@@ -76,10 +76,13 @@ FX_INLINE double FX_NAME(fx_scan)(const FX_REAL *x, ptrdiff_t n, FX_REAL m, cons
     for (k = 0; k < FX_VECTORS; k++) { \
         e = FX_TERM(FX_DO(sub)(FX_DO(loadu)(x + FX_WIDTH * k), base), far); \
         sum[k] = FX_DO(add)(sum[k], e); \
-        if (keep) FX_DO(storeu)(kept + FX_WIDTH * k, e); \
+        if (keep) { \
+            FX_DO(storeu)(kept + FX_WIDTH * k, e); \
+            prefetch_write(soon + 64 * k); \
+        } \
         if (k < FX_SIZE(kind)) _mm_prefetch(ahead + 64 * k, _MM_HINT_T1); \
     } \
-    x += 64, kept += 64, ahead += 64 * FX_SIZE(kind);
+    x += 64, kept += 64, soon += 64 * sizeof(FX_REAL), ahead += 64 * FX_SIZE(kind);
 #define FX_NEXT \
     FX_NAME(fx_group)(next, 64, kind, to, top); \
     next += 64 * FX_SIZE(kind), to += 64;

@@ -15,7 +15,7 @@ typedef struct { double a; void *to; int stream; } late_block;
 
 /* Before a loop over an array of vectors. gcc unrolled those of the scan too late to keep the array in
  * registers: each of its eight sums and maxima was written to memory once per group. Without
- * that, rows of 1000 classes take 0.90 of the time, with dense labels and gradient 0.87. */
+ * that, rows of 1000 classes take 0.95 of the time, and 0.90 beside a busy neighbour. */
 #if defined(__clang__)
 #define FX_UNROLL /* does so by itself */
 #else

@@ -164,7 +164,7 @@ ctypedef fused real:
 cdef enum:
     LANES = 64          # classes per group: four 512-bit vectors of floats
     BLOCK = 2048        # elements per block: 8 or 16 KB, stays in L1
-    AHEAD = 10240       # elements from a block's end to what is fetched meanwhile
+    AHEAD = 6144        # elements from a block's end to what is fetched meanwhile
     BATCH = 16          # rows with contiguous classes finished together,
     NEAR = 4096         # but so few that a gradient's exponentials stay in L1
     BASES = 96          # blocks in a batch, at most

@@ -127,10 +127,9 @@ cdef void back(Sampled* t, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t block,
             for j in range(t.features):
                 to[j] = slope * x[j]
             to = cell(&t.d_x, r, 0, unused)
-            if k == 0:
-                claim(to + SOON * t.d_x.row, t.features)
             w = class_vector(t, r * t.num_true + k, unused)
             if k == 0:
+                claim(to + SOON * t.d_x.row, t.features)
                 for j in range(t.features):
                     to[j] = slope * w[j]
             else:

@@ -750,30 +750,26 @@ def stream_fence(typingctx):
     return types.void(), codegen
 
 
-@intrinsic
-def prefetch(typingctx, address):
-    """Fetch a cache line for reading, to the second-level cache."""
-
+def _prefetches(write, locality):
     def codegen(context, builder, sig, args):
         pointer = _pointer(builder, args[0], ir.IntType(8))
-        numbers = [ir.Constant(ir.IntType(32), k) for k in (0, 2, 1)]
+        numbers = [ir.Constant(ir.IntType(32), k) for k in (write, locality, 1)]
         _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Fetch a cache line for reading, to the second-level cache."""
+    return _prefetches(0, 2)
 
 
 @intrinsic
 def prefetch_to_write(typingctx, address):
     """Fetch a cache line for writing."""
-
-    def codegen(context, builder, sig, args):
-        pointer = _pointer(builder, args[0], ir.IntType(8))
-        numbers = [ir.Constant(ir.IntType(32), k) for k in (1, 3, 1)]
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
+    return _prefetches(1, 3)
 
 
 @intrinsic
